@@ -1,0 +1,1 @@
+//! The cost of one 20 ms frame.

@@ -1,0 +1,30 @@
+//! The words of a call, and the machine that runs one.
+//!
+//! Adapters (SIP, models, the attendant) speak these words and know nothing of each other; the machine is pure:
+//! inputs come with `now`, outputs are collected, nothing in here reads a clock, opens a socket or spawns a task.
+
+mod agent;
+mod cause;
+mod ids;
+mod leg;
+mod model;
+mod record;
+mod session;
+mod tool;
+
+pub use agent::{AgentSpec, Greeting, LateResults, TransferRoutes};
+pub use cause::{EndReason, EndedBy, HangupCause};
+pub use ids::{CallId, ItemId, ToolCallId};
+pub use leg::{
+    Cut, Digit, LegCommand, LegEvent, Prompt, SignalCommand, SignalEvent, TransferKind,
+    TransferOutcome, TransferTarget,
+};
+pub use model::{
+    Capabilities, Greet, HistoryTurn, ModelCommand, ModelEvent, ModelFailure, Reaction,
+    ResponseEnd, Speaker, Usage,
+};
+pub use record::{
+    CallRecord, LegQuality, Party, ToolRecord, TranscriptTurn, TransferRecord, TurnLedger,
+};
+pub use session::{ModelSession, ModelSink, SessionSpec, UplinkStats};
+pub use tool::{ToolCall, ToolDeclaration, ToolOutcome};

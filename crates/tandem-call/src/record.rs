@@ -1,0 +1,179 @@
+//! What is kept of a call: one record, one JSON line.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::{CallId, EndReason, EndedBy, HangupCause, Speaker, TransferTarget, Usage};
+
+/// One side of a call.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Party {
+    /// The number as dialled or presented; none when withheld.
+    pub number: Option<String>,
+    /// Display name.
+    pub name: Option<String>,
+}
+
+/// The latency of one turn, in milliseconds from the instant the member before it names.
+///
+/// Caller's last speech sample (by RTP arrival) -> last uplink frame written -> model's first audio -> first RTP packet
+/// sent. A member is absent where the turn had no such instant: the greeting has no caller speech.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct TurnLedger {
+    /// Counts from 1.
+    pub turn: u32,
+    /// Offset of the turn's beginning from the answer.
+    pub at_ms: f64,
+    /// Last speech sample arrived to last frame of it written to the model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uplink_ms: Option<f64>,
+    /// Last frame of speech written to the model's first audio: the model's own time, its end-of-speech wait included.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model_ms: Option<f64>,
+    /// Model's first audio received to first RTP packet with it sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub downlink_ms: Option<f64>,
+    /// Caller's last speech sample to first RTP packet of the answer: what the caller waits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub response_ms: Option<f64>,
+    /// Barge-in noticed to the last packet of the old audio; 0 when none followed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub barge_in_ms: Option<f64>,
+    /// How much of the interrupted item was heard.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub heard_ms: Option<f64>,
+}
+
+/// One entry of the transcript.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TranscriptTurn {
+    /// Who spoke.
+    pub role: Speaker,
+    /// What was said; of an interrupted agent, what was heard.
+    pub text: String,
+    /// Offset from the answer.
+    pub start_ms: u64,
+    /// The agent was cut off.
+    pub interrupted: bool,
+    /// What the model said beyond what was heard.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text_unheard: Option<String>,
+}
+
+/// One tool call.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ToolRecord {
+    /// Which tool.
+    pub name: String,
+    /// Its arguments.
+    pub arguments: serde_json::Value,
+    /// Offset from the answer.
+    pub at_ms: u64,
+    /// How long it took.
+    pub duration_ms: u64,
+    /// `answered`, `failed`, `timed_out` or `cancelled`.
+    pub outcome: &'static str,
+}
+
+/// The last transfer of a call.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TransferRecord {
+    /// Where to.
+    #[serde(flatten)]
+    pub target: TransferTarget,
+    /// The department the model named.
+    pub department: Option<String>,
+    /// The model's reason.
+    pub reason: String,
+    /// `initiated`, `completed` or `failed`.
+    pub status: &'static str,
+    /// Why it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// What the network did to the leg.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct LegQuality {
+    /// Codec of the leg: `PCMU`, `PCMA`.
+    pub codec: String,
+    /// Packets from the caller.
+    pub packets_received: u64,
+    /// Packets to the caller.
+    pub packets_sent: u64,
+    /// Packets that never came.
+    pub packets_lost: u64,
+    /// Packets that came after they had been concealed.
+    pub packets_late: u64,
+    /// RFC 3550 interarrival jitter of the caller's stream.
+    pub jitter_ms: f64,
+    /// Estimated listening quality of the caller's stream, 1.0 to 4.5 (G.107).
+    pub mos: f64,
+    /// Round trip by RTCP, where the peer reports.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rtt_ms: Option<f64>,
+    /// Jitter of our stream as the peer reports it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remote_jitter_ms: Option<f64>,
+    /// Loss of our stream as the peer reports it, 0.0 to 1.0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remote_loss_ratio: Option<f64>,
+}
+
+/// What is kept of a call.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct CallRecord {
+    /// The call.
+    pub id: CallId,
+    /// Call-ID of the SIP dialog.
+    pub sip_call_id: String,
+    /// The caller.
+    pub from: Party,
+    /// The dialled number.
+    pub to: Party,
+    /// The agent that answered.
+    pub agent_id: String,
+    /// RFC 3339, UTC: the INVITE.
+    pub started_at: String,
+    /// The 200.
+    pub answered_at: Option<String>,
+    /// The end.
+    pub ended_at: String,
+    /// INVITE to end.
+    pub duration_ms: u64,
+    /// Why it ended.
+    pub end_reason: EndReason,
+    /// Who ended it.
+    pub ended_by: EndedBy,
+    /// Q.850 name.
+    pub hangup_cause: HangupCause,
+    /// Q.850 value.
+    pub q850_cause: u8,
+    /// From `end_call`.
+    pub summary: Option<String>,
+    /// Models used, in order.
+    pub models: Vec<String>,
+    /// Failures of models, in the vendor's words.
+    pub model_failures: Vec<String>,
+    /// Both sides, in order.
+    pub transcript: Vec<TranscriptTurn>,
+    /// Tool calls, in order.
+    pub tools: Vec<ToolRecord>,
+    /// The last transfer.
+    pub transfer: Option<TransferRecord>,
+    /// Latency of each turn.
+    pub turns: Vec<TurnLedger>,
+    /// Model session ready after the INVITE.
+    pub model_connect_ms: Option<f64>,
+    /// Answer to first agent audio.
+    pub first_audio_ms: Option<f64>,
+    /// Last agent sample played to BYE.
+    pub end_call_tail_ms: Option<f64>,
+    /// Sum over all sessions.
+    pub usage: Usage,
+    /// What the network did.
+    pub quality: LegQuality,
+    /// X- headers, User-to-User and the like.
+    pub variables: BTreeMap<String, String>,
+}

@@ -1,0 +1,1 @@
+//! One task per live call: workers, admission, drain, call records.

@@ -1,0 +1,1 @@
+//! Realtime voice models: OpenAI Realtime and Gemini Live.

@@ -1,0 +1,1 @@
+//! Websocket client, TLS, backoff, worker threads and the pacing timer.

@@ -1,0 +1,1 @@
+//! RTP, RTCP, telephone-event and the RTP leg as pure machines.

@@ -1,0 +1,1 @@
+//! The SIP user agent: offer/answer, dialogs, session timers, REFER, admission, authentication.

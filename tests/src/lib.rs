@@ -1,0 +1,1 @@
+//! Whole-call scenarios: see the files beside `src`.
