@@ -1,1 +1,15 @@
 //! Websocket client, TLS, backoff, worker threads and the pacing timer.
+
+mod backoff;
+mod pacing;
+mod tls;
+mod websocket;
+mod worker;
+
+pub use backoff::Backoff;
+pub use pacing::PacingTimer;
+pub use tls::{TlsError, tls_client};
+pub use websocket::{
+    Closure, ConnectError, Incoming, SendError, WebSocket, WebSocketRequest, connect,
+};
+pub use worker::{Workers, WorkersBusy};
