@@ -1,0 +1,9 @@
+//! Whole legs on virtual time.
+
+mod addresses;
+mod anything;
+mod downlink;
+mod hold;
+mod rtcp;
+mod uplink;
+mod world;

@@ -1,0 +1,162 @@
+//! The frame path allocates nothing once its buffers have grown.
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    cell::Cell,
+    time::{Duration, Instant},
+};
+
+use tandem_call::ItemId;
+use tandem_media::{AudioFormat, Law, Ptime, SampleRate};
+use tandem_rtp::{Direction, Latching, LegConfig, MediaParams, RtpLeg, RtpPacket};
+
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+fn count() {
+    ALLOCATIONS.with(|allocations| allocations.set(allocations.get() + 1));
+}
+
+// SAFETY: every call goes on to the system's allocator unchanged; counting touches a constant-initialised thread local
+// that needs no allocation and no destructor.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const PTIME: Duration = Duration::from_millis(20);
+
+/// Some instant to count virtual time from.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "an Instant has no other beginning; nothing is measured"
+)]
+fn beginning() -> Instant {
+    Instant::now()
+}
+
+/// Frames in which one packet in fifty is lost, one in fifty late, and the caller falls silent now and then.
+fn run(format: AudioFormat, warm_up: u64, frames: u64) -> u64 {
+    let start = beginning();
+    let config = LegConfig {
+        ssrc: 1,
+        first_sequence: 0,
+        first_timestamp: 0,
+        cname: "tandem".into(),
+        uplink: format,
+        media_timeout: Duration::from_secs(30),
+        seed: 3,
+    };
+    let mut leg = RtpLeg::new(start, Duration::from_secs(1), config);
+    let peer = "192.0.2.1:4000".parse().expect("an address");
+    leg.apply(
+        start,
+        MediaParams {
+            remote_rtp: peer,
+            remote_rtcp: peer,
+            rtcp_mux: true,
+            law: Law::Mu,
+            payload_type: 0,
+            telephone_event: Some(101),
+            ptime: Ptime::MS20,
+            direction: Direction::SendRecv,
+            latching: Latching::Off,
+        },
+    );
+    let payload: Vec<u8> = (0..160).map(|k| (k * 5) as u8).collect();
+    let model_audio = vec![0x21; format.bytes_per(PTIME) * 2];
+    let mut datagram = Vec::with_capacity(200);
+    let mut late: Option<Vec<u8>> = Some(Vec::with_capacity(200));
+    let mut late_waits = false;
+    // The playout queue grows to what the model sends ahead: here once, two seconds.
+    leg.play(start, ItemId(0), format, &model_audio.repeat(50));
+    leg.clear();
+    let (mut up, mut down, mut before) = (0, 0, 0);
+    for n in 0..warm_up + frames {
+        if n == warm_up {
+            before = ALLOCATIONS.with(Cell::get);
+        }
+        let now = start + PTIME * u32::try_from(n).expect("few frames");
+        let sequence = n as u16;
+        let silent = n % 1_000 > 980;
+        let packet = RtpPacket {
+            marker: false,
+            payload_type: 0,
+            sequence,
+            timestamp: n as u32 * 160,
+            ssrc: 7,
+            csrc: &[],
+            extension: None,
+            payload: &payload,
+            padding: 0,
+        };
+        datagram.clear();
+        packet.write(&mut datagram);
+        let kept = late.as_mut().expect("kept for the whole run");
+        if n % 50 == 20 {
+            kept.clear();
+            kept.extend_from_slice(&datagram);
+            late_waits = true;
+        } else if n % 50 != 10 && !silent {
+            leg.handle_rtp(now, peer, &datagram).expect("a valid packet");
+        }
+        if late_waits && n % 50 == 22 {
+            leg.handle_rtp(now, peer, kept).expect("a valid packet");
+            late_waits = false;
+        }
+        // The model speaks for 400 ms of each 800, twice as fast as real time; at first in more items than are remembered.
+        let item = ItemId(if n < warm_up { n } else { warm_up + n / 40 });
+        if n % 40 < 10 {
+            leg.play(now, item, format, &model_audio);
+        }
+        if n % 40 == 10 {
+            leg.end_item(now, item);
+        }
+        leg.handle_timeout(now);
+        while let Some(frame) = leg.poll_uplink() {
+            up += frame.audio.len();
+        }
+        while leg.poll_event().is_some() {}
+        while let Some(transmit) = leg.poll_transmit(now) {
+            down += transmit.bytes.len();
+        }
+    }
+    let allocations = ALLOCATIONS.with(Cell::get) - before;
+    let expected = format.bytes_per(PTIME) as u64 * (warm_up + frames);
+    assert!((up as u64).abs_diff(expected) < format.bytes_per(PTIME) as u64 * 10, "{up}");
+    assert!(down as u64 > (warm_up + frames) * 160);
+    allocations
+}
+
+#[test]
+fn frames_in_both_directions_allocate_nothing_after_warm_up() {
+    for format in [
+        AudioFormat::G711(Law::Mu),
+        AudioFormat::G711(Law::A),
+        AudioFormat::Pcm16(SampleRate::Hz8000),
+        AudioFormat::Pcm16(SampleRate::Hz16000),
+        AudioFormat::Pcm16(SampleRate::Hz24000),
+    ] {
+        assert_eq!(run(format, 500, 10_000), 0, "{format:?}");
+    }
+}
