@@ -1,1 +1,28 @@
 //! One task per live call: workers, admission, drain, call records.
+//!
+//! [`Exchange`] lives on the control runtime: it takes each INVITE that the SIP endpoint let through, finds the agent,
+//! checks capacity and gives the call to a media worker. There [`CallCore`] joins the three pure machines of a call
+//! (the leg, the model session, the call machine) and `task` is the short shell that owns its sockets and reads the
+//! clock. When the call is over its record is written by [`RecordLog`] before anything forgets it.
+
+mod call;
+mod core;
+mod exchange;
+mod models;
+mod ports;
+mod prompts;
+mod record;
+mod record_log;
+mod task;
+mod tools;
+mod written;
+
+pub use call::{CallControl, CallIdentity};
+pub use core::{CallCore, CoreConfig, CoreOutput};
+pub use exchange::{AgentProfile, CallFacts, Exchange, ExchangeSettings, Route, Routes};
+pub use models::{ModelChoice, ModelOpener, OpenSession, Opened, VendorModels};
+pub use ports::{MediaPorts, PortsExhausted};
+pub use prompts::Prompts;
+pub use record::call_record;
+pub use record_log::{RecordLog, RecordLogStats};
+pub use tools::{NotedTools, ToolReply, Tools};

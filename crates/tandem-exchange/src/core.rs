@@ -1,0 +1,364 @@
+//! The core of a call: leg, model session and machine joined, without sockets and without a clock.
+
+use std::{
+    collections::VecDeque,
+    net::SocketAddr,
+    sync::Arc,
+    task::Context,
+    time::{Duration, Instant},
+};
+
+use tandem_call::{
+    AgentSpec, CallMachine, CallOutcome, HistoryTurn, Input, ItemId, LegCommand, LegEvent,
+    LegQuality, ModelCommand, ModelEvent, ModelSink, Output, Patience, SignalCommand, SignalEvent,
+    ToolCall, ToolCallId, ToolOutcome, UplinkStats,
+};
+use tandem_media::{AudioFormat, Law};
+use tandem_rtp::{LegConfig, MediaParams, RtpError, RtpLeg, Transmit};
+
+use crate::{ModelOpener, OpenSession, Opened, Prompts, written::SpeechWritten};
+
+/// What a call is made of.
+pub struct CoreConfig {
+    /// The agent that answers.
+    pub agent: AgentSpec,
+    /// How long the machine waits for what.
+    pub patience: Patience,
+    /// The media leg.
+    pub leg: LegConfig,
+    /// The wall clock at the INVITE, since 1970.
+    pub unix_now: Duration,
+    /// The codec the leg will most likely use: the model session is opened for it before the answer.
+    pub law: Law,
+    /// Opens the agent's models.
+    pub models: Box<dyn ModelOpener>,
+    /// Sentences Tandem says by itself.
+    pub prompts: Arc<Prompts>,
+}
+
+/// What the shell must do.
+#[derive(Debug)]
+pub enum CoreOutput {
+    /// For the signalling side.
+    Signal(SignalCommand),
+    /// Run this tool and bring its outcome back.
+    Tool(ToolCall),
+    /// Nobody waits for this tool any more.
+    CancelTool(ToolCallId),
+    /// The call is over. Nothing comes after it.
+    Ended(Box<CallOutcome>),
+}
+
+/// One call. Feed it what arrives, then take what is due from the `poll_*` methods until they are empty.
+pub struct CallCore {
+    session: Option<Opened>,
+    models: Box<dyn ModelOpener>,
+    conversation: Conversation,
+    ended_uplink: UplinkStats,
+}
+
+/// Everything but the session, so that a session that is being polled can hand over what it has.
+struct Conversation {
+    now: Instant,
+    machine: CallMachine,
+    leg: RtpLeg,
+    law: Law,
+    held: bool,
+    prompts: Arc<Prompts>,
+    orders: VecDeque<SessionOrder>,
+    outputs: VecDeque<CoreOutput>,
+    speaking: Option<ItemId>,
+    next_item: u64,
+    speech_written: SpeechWritten,
+}
+
+/// What is to be done with the session once it is not being polled.
+enum SessionOrder {
+    Command(ModelCommand),
+    Open { index: usize, history: Vec<HistoryTurn>, apologise: bool },
+}
+
+impl CallCore {
+    /// A call whose INVITE arrived at `now`; it dials its model at once.
+    pub fn new(now: Instant, config: CoreConfig) -> Self {
+        let mut core = Self {
+            session: None,
+            models: config.models,
+            conversation: Conversation {
+                now,
+                machine: CallMachine::new(now, config.agent, config.patience),
+                leg: RtpLeg::new(now, config.unix_now, config.leg),
+                law: config.law,
+                held: false,
+                prompts: config.prompts,
+                orders: VecDeque::new(),
+                outputs: VecDeque::new(),
+                speaking: None,
+                next_item: 1,
+                speech_written: SpeechWritten::default(),
+            },
+            ended_uplink: UplinkStats::default(),
+        };
+        core.settle(now);
+        core
+    }
+
+    /// Takes a datagram from the RTP port.
+    pub fn handle_rtp(
+        &mut self,
+        now: Instant,
+        source: SocketAddr,
+        datagram: &[u8],
+    ) -> Result<(), RtpError> {
+        let handled = self.conversation.leg.handle_rtp(now, source, datagram);
+        self.settle(now);
+        handled
+    }
+
+    /// Takes a datagram from the RTCP port.
+    pub fn handle_rtcp(
+        &mut self,
+        now: Instant,
+        source: SocketAddr,
+        datagram: &[u8],
+    ) -> Result<(), RtpError> {
+        let handled = self.conversation.leg.handle_rtcp(now, source, datagram);
+        self.settle(now);
+        handled
+    }
+
+    /// Takes what signalling negotiated.
+    pub fn handle_media(&mut self, now: Instant, params: MediaParams) {
+        self.conversation.law = params.law;
+        self.conversation.leg.apply(now, params);
+        self.settle(now);
+    }
+
+    /// Takes what signalling reports.
+    pub fn handle_signal(&mut self, now: Instant, event: SignalEvent) {
+        if let SignalEvent::Held(held) = event {
+            self.conversation.held = held;
+        }
+        self.handle_input(now, Input::Signal(event));
+    }
+
+    /// Takes a tool's outcome.
+    pub fn handle_tool(&mut self, now: Instant, id: ToolCallId, outcome: ToolOutcome) {
+        self.handle_input(now, Input::Tool { id, outcome });
+    }
+
+    /// Takes an input of the machine that comes from neither leg nor model: a drain, a kill.
+    pub fn handle_input(&mut self, now: Instant, input: Input) {
+        self.conversation.machine.handle(now, input);
+        self.settle(now);
+    }
+
+    /// Does what is due at `now`.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.conversation.leg.handle_timeout(now);
+        self.conversation.machine.handle_timeout(now);
+        self.settle(now);
+    }
+
+    /// When `handle_timeout` or `poll_transmit` has something to do next.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let Conversation { leg, machine, .. } = &self.conversation;
+        [leg.next_send(), leg.poll_timeout(), machine.poll_timeout()].into_iter().flatten().min()
+    }
+
+    /// Lets the model session make progress. True: poll again; false: its waker is registered.
+    pub fn poll_session(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        let Some(Opened { session, .. }) = &mut self.session else { return false };
+        self.conversation.now = now;
+        let polled = session.poll(cx, now, &mut self.conversation);
+        self.settle(now);
+        polled.is_ready()
+    }
+
+    /// Says that everything handed to the session so far had left for the model at `now`.
+    pub fn note_written(&mut self, now: Instant) {
+        self.conversation.speech_written.note(now);
+    }
+
+    /// The next datagram due at `now`.
+    pub fn poll_transmit(&mut self, now: Instant) -> Option<Transmit<'_>> {
+        self.conversation.leg.poll_transmit(now)
+    }
+
+    /// Takes note of what `poll_transmit` caused: the start and the end of playout. Call it when the last datagram due
+    /// was sent.
+    pub fn after_transmit(&mut self, now: Instant) {
+        self.settle(now);
+    }
+
+    /// The next thing to do outside.
+    pub fn poll_output(&mut self) -> Option<CoreOutput> {
+        self.conversation.outputs.pop_front()
+    }
+
+    /// What the network did to the leg.
+    pub fn quality(&self) -> LegQuality {
+        self.conversation.leg.quality()
+    }
+
+    /// What went up to the models so far.
+    pub fn uplink_stats(&self) -> UplinkStats {
+        let mut sum = self.ended_uplink;
+        if let Some(Opened { session, .. }) = &self.session {
+            add_uplink(&mut sum, session.uplink_stats());
+        }
+        sum
+    }
+
+    /// Queues the RTCP BYE and ends the session; `poll_session` may be called on to let it close in order.
+    pub fn close(&mut self, now: Instant) {
+        self.conversation.leg.close(now);
+        if let Some(Opened { session, .. }) = &mut self.session {
+            session.send(now, ModelCommand::Close);
+        }
+    }
+
+    /// Whether the session has nothing more to do.
+    pub fn session_closed(&self) -> bool {
+        self.session.as_ref().is_none_or(|opened| opened.session.is_closed())
+    }
+
+    fn settle(&mut self, now: Instant) {
+        self.conversation.now = now;
+        self.send_uplink(now);
+        loop {
+            self.conversation.settle();
+            let Some(order) = self.conversation.orders.pop_front() else { return };
+            match order {
+                SessionOrder::Command(command) => {
+                    if let Some(Opened { session, .. }) = &mut self.session {
+                        session.send(now, command);
+                    }
+                }
+                SessionOrder::Open { index, history, apologise } => {
+                    self.open(now, index, history, apologise);
+                }
+            }
+        }
+    }
+
+    fn send_uplink(&mut self, now: Instant) {
+        let Conversation { leg, speech_written, held, .. } = &mut self.conversation;
+        while let Some(frame) = leg.poll_uplink() {
+            if frame.speech {
+                speech_written.push(frame.arrival);
+            }
+            // Held: nothing goes up, so that for the model no time passes and nobody is asked whether they are still there.
+            if let Some(Opened { session, input }) = &mut self.session
+                && frame.format == *input
+                && !*held
+            {
+                session.send_audio(now, frame.audio);
+            }
+        }
+    }
+
+    fn open(&mut self, now: Instant, index: usize, history: Vec<HistoryTurn>, apologise: bool) {
+        if let Some(old) = &self.session {
+            add_uplink(&mut self.ended_uplink, old.session.uplink_stats());
+        }
+        let opened = self.models.open(
+            now,
+            OpenSession {
+                index,
+                law: self.conversation.law,
+                history,
+                apologise,
+                first_item: ItemId(self.conversation.next_item),
+            },
+        );
+        self.conversation.machine.set_model(opened.session.capabilities());
+        self.conversation.leg.set_uplink(opened.input);
+        self.session = Some(opened);
+    }
+}
+
+impl Conversation {
+    /// Carries events of the leg to the machine and orders of the machine to the leg until both are quiet.
+    fn settle(&mut self) {
+        loop {
+            if let Some(event) = self.leg.poll_event() {
+                self.handle_leg_event(event);
+            } else if let Some(output) = self.machine.poll_output() {
+                self.carry_out(output);
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn handle_leg_event(&mut self, event: LegEvent) {
+        if let LegEvent::SpeechStopped { ago } = event
+            && let Some((arrived, written)) = self.speech_written.last_until(self.now - ago)
+        {
+            self.machine.handle(self.now, Input::SpeechWritten { arrived, written });
+        }
+        self.machine.handle(self.now, Input::Leg(event));
+    }
+
+    fn carry_out(&mut self, output: Output) {
+        match output {
+            Output::Leg(LegCommand::Play { item, prompt }) => {
+                self.leg.play(self.now, item, Prompts::FORMAT, self.prompts.get(prompt));
+                self.leg.end_item(self.now, item);
+            }
+            Output::Leg(LegCommand::ClearPlayout) => self.leg.clear(),
+            Output::Leg(LegCommand::Pause(paused)) => self.leg.pause(self.now, paused),
+            Output::Leg(LegCommand::SendDigits(digits)) => {
+                if let Err(error) = self.leg.send_digits(self.now, &digits) {
+                    tracing::warn!(%error, "digits are not sent");
+                }
+            }
+            Output::Model(command) => self.orders.push_back(SessionOrder::Command(command)),
+            Output::OpenModel { index, history, apologise } => {
+                self.orders.push_back(SessionOrder::Open { index, history, apologise });
+            }
+            Output::Signal(command) => self.outputs.push_back(CoreOutput::Signal(command)),
+            Output::Tool(call) => self.outputs.push_back(CoreOutput::Tool(call)),
+            Output::CancelTool(id) => self.outputs.push_back(CoreOutput::CancelTool(id)),
+            Output::Ended(outcome) => self.outputs.push_back(CoreOutput::Ended(outcome)),
+        }
+    }
+
+    fn end_item(&mut self) {
+        if let Some(item) = self.speaking.take() {
+            self.leg.end_item(self.now, item);
+        }
+    }
+}
+
+impl ModelSink for Conversation {
+    fn audio(&mut self, item: ItemId, format: AudioFormat, bytes: &[u8]) {
+        if self.speaking != Some(item) {
+            self.end_item();
+            self.speaking = Some(item);
+        }
+        self.next_item = self.next_item.max(item.0 + 1);
+        self.leg.play(self.now, item, format, bytes);
+        self.machine.handle(
+            self.now,
+            Input::ModelAudio { item, duration: format.duration_of(bytes.len()) },
+        );
+        self.settle();
+    }
+
+    fn event(&mut self, event: ModelEvent) {
+        match &event {
+            ModelEvent::AgentText { item, .. } => self.next_item = self.next_item.max(item.0 + 1),
+            ModelEvent::ResponseEnded(_) | ModelEvent::Lost(_) => self.end_item(),
+            _ => {}
+        }
+        self.machine.handle(self.now, Input::Model(event));
+        self.settle();
+    }
+}
+
+fn add_uplink(sum: &mut UplinkStats, stats: UplinkStats) {
+    sum.frames_sent += stats.frames_sent;
+    sum.frames_dropped += stats.frames_dropped;
+}

@@ -1,0 +1,115 @@
+//! Opens the models of an agent's chain, the offline attendant behind the last.
+
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
+
+use tandem_attendant::{AttendantSession, AttendantSpec, Endpointing, Script, Voice};
+use tandem_call::{AgentSpec, HistoryTurn, ItemId, ModelSession, SessionSpec};
+use tandem_media::{AudioFormat, Law};
+use tandem_models::ModelSettings;
+
+/// What is to be opened.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OpenSession {
+    /// Index into the agent's models; one past the last is the offline attendant.
+    pub index: usize,
+    /// The leg's codec: a model that takes it gets the payloads untouched.
+    pub law: Law,
+    /// The conversation so far.
+    pub history: Vec<HistoryTurn>,
+    /// It takes over from a model that failed, and nothing else is left.
+    pub apologise: bool,
+    /// First item id it may use.
+    pub first_item: ItemId,
+}
+
+/// A session on its way up.
+pub struct Opened {
+    /// The session.
+    pub session: Box<dyn ModelSession>,
+    /// What it takes from the caller.
+    pub input: AudioFormat,
+}
+
+/// Opens sessions for one call.
+pub trait ModelOpener {
+    /// Dials; never fails at once: a failure comes as an event of the session.
+    fn open(&mut self, now: Instant, wanted: OpenSession) -> Opened;
+}
+
+/// One configured model of an agent.
+#[derive(Debug, Clone)]
+pub struct ModelChoice {
+    /// Its name in the configuration.
+    pub name: String,
+    /// How it is reached.
+    pub settings: Arc<ModelSettings>,
+}
+
+/// Opens the vendor models of an agent and, behind them, the offline attendant.
+pub struct VendorModels {
+    /// In order of preference.
+    pub chain: Vec<ModelChoice>,
+    /// The agent.
+    pub agent: AgentSpec,
+    /// What the attendant says.
+    pub script: Arc<Script>,
+    /// The attendant's voice.
+    pub voice: Voice,
+    /// The call's variables, for the script's placeholders.
+    pub variables: BTreeMap<String, String>,
+}
+
+impl VendorModels {
+    fn spec(&self, wanted: &OpenSession, input: AudioFormat, output: AudioFormat) -> SessionSpec {
+        SessionSpec {
+            instructions: self.agent.system_prompt.clone(),
+            voice: self.agent.voice.clone(),
+            language: self.agent.language.clone(),
+            temperature: self.agent.temperature,
+            tools: self.agent.tools.clone(),
+            input,
+            output,
+            transcription: self.agent.transcription,
+            history: wanted.history.clone(),
+            first_item: wanted.first_item,
+        }
+    }
+}
+
+impl ModelOpener for VendorModels {
+    fn open(&mut self, now: Instant, wanted: OpenSession) -> Opened {
+        if let Some(choice) = self.chain.get(wanted.index) {
+            let capabilities = tandem_models::capabilities(&choice.settings);
+            let input = preferred(capabilities.input, wanted.law);
+            let output = preferred(capabilities.output, wanted.law);
+            let spec = self.spec(&wanted, input, output);
+            return Opened {
+                session: tandem_models::open(&choice.settings, spec, now, unix_now()),
+                input,
+            };
+        }
+        let capabilities = AttendantSession::CAPABILITIES;
+        let (input, output) =
+            (preferred(capabilities.input, wanted.law), preferred(capabilities.output, wanted.law));
+        let spec = self.spec(&wanted, input, output);
+        let attendant = AttendantSpec {
+            script: Arc::clone(&self.script),
+            voice: self.voice.clone(),
+            variables: self.variables.clone(),
+            apologise: wanted.apologise,
+            endpointing: Endpointing::default(),
+        };
+        let session = AttendantSession::open(spec, attendant);
+        Opened { session: Box::new(session), input }
+    }
+}
+
+/// The leg's own law where the model takes it, so that payloads pass untouched; else what the model likes best.
+fn preferred(formats: &[AudioFormat], law: Law) -> AudioFormat {
+    let native = AudioFormat::G711(law);
+    if formats.contains(&native) { native } else { formats.first().copied().unwrap_or(native) }
+}
+
+fn unix_now() -> std::time::Duration {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default()
+}
