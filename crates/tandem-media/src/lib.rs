@@ -1,5 +1,15 @@
 //! Telephone audio without IO: units, G.711, resampling, concealment, playout, voice activity.
 
+mod concealer;
+pub mod g711;
+mod lanes;
+mod playout;
+mod resampler;
 mod units;
+mod voice_activity;
 
+pub use concealer::Concealer;
+pub use playout::{CutBytes, Playout, Pulled};
+pub use resampler::Resampler;
 pub use units::{AudioFormat, Law, Ptime, SampleRate};
+pub use voice_activity::{Activity, VoiceActivity};

@@ -1,0 +1,77 @@
+//! Prints what the audio of one 20 ms frame costs: `cargo run --release -p tandem-media --example frame_cost`.
+
+use std::{
+    hint::black_box,
+    time::{Duration, Instant},
+};
+
+use tandem_media::{Concealer, Law, Playout, Resampler, SampleRate, VoiceActivity, g711};
+
+const RATES: [SampleRate; 4] =
+    [SampleRate::Hz8000, SampleRate::Hz16000, SampleRate::Hz24000, SampleRate::Hz48000];
+
+fn main() {
+    let narrowband = sound(SampleRate::Hz8000);
+    let mut payload = [0; 160];
+    let mut pcm = [0; 160];
+    for law in [Law::Mu, Law::A] {
+        report(&format!("g711 {law:?} encode"), || {
+            g711::encode(law, black_box(&narrowband), &mut payload)
+        });
+        report(&format!("g711 {law:?} decode"), || {
+            g711::decode(law, black_box(&payload), &mut pcm)
+        });
+    }
+    for (from, to) in RATES
+        .into_iter()
+        .flat_map(|from| RATES.map(|to| (from, to)))
+        .filter(|(from, to)| from != to)
+    {
+        let input = sound(from);
+        let mut resampler = Resampler::new(from, to);
+        let mut output = Vec::new();
+        report(&format!("resample {} -> {}", from.hz(), to.hz()), || {
+            output.clear();
+            resampler.process(black_box(&input), &mut output);
+        });
+    }
+    let mut concealer = Concealer::new();
+    report("learn a good frame", || concealer.good(black_box(&narrowband)));
+    report("conceal between, and learn", || {
+        concealer.conceal_between(black_box(&narrowband), &mut pcm);
+        concealer.good(&narrowband);
+    });
+    let mut activity = VoiceActivity::new();
+    report("voice activity", || activity.process(black_box(&narrowband)));
+    let mut playout = Playout::new(Law::Mu);
+    report("playout push and pull", || {
+        playout.push(1, black_box(&payload));
+        playout.pull(&mut payload).bytes
+    });
+}
+
+/// 20 ms of a few harmonics.
+fn sound(rate: SampleRate) -> Vec<i16> {
+    (0..rate.hz() / 50)
+        .map(|n| {
+            let phase = std::f64::consts::TAU * 150.0 * n as f64 / rate.hz() as f64;
+            (1..=8).map(|k| 2_000.0 * (phase * f64::from(k)).sin()).sum::<f64>() as i16
+        })
+        .collect()
+}
+
+/// The best of many short runs, which is the one nothing else disturbed.
+fn report<T>(name: &str, mut frame: impl FnMut() -> T) {
+    const FRAMES: u32 = 500;
+    let best = (0..60)
+        .map(|_| {
+            let start = Instant::now();
+            for _ in 0..FRAMES {
+                black_box(frame());
+            }
+            start.elapsed() / FRAMES
+        })
+        .min()
+        .unwrap_or(Duration::ZERO);
+    println!("{name:<28}{:>8} ns", best.as_nanos());
+}
