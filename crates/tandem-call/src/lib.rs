@@ -7,9 +7,11 @@ mod agent;
 mod cause;
 mod ids;
 mod leg;
+mod machine;
 mod model;
 mod record;
 mod session;
+mod standard_tools;
 mod tool;
 
 pub use agent::{AgentSpec, Greeting, LateResults, TransferRoutes};
@@ -19,6 +21,7 @@ pub use leg::{
     Cut, Digit, LegCommand, LegEvent, Prompt, SignalCommand, SignalEvent, TransferKind,
     TransferOutcome, TransferTarget,
 };
+pub use machine::{CallMachine, CallOutcome, Input, Output, Patience};
 pub use model::{
     Capabilities, Greet, HistoryTurn, ModelCommand, ModelEvent, ModelFailure, Reaction,
     ResponseEnd, Speaker, Usage,
@@ -27,4 +30,5 @@ pub use record::{
     CallRecord, LegQuality, Party, ToolRecord, TranscriptTurn, TransferRecord, TurnLedger,
 };
 pub use session::{ModelSession, ModelSink, SessionSpec, UplinkStats};
+pub use standard_tools::{STANDARD_TOOLS, standard_tool};
 pub use tool::{ToolCall, ToolDeclaration, ToolOutcome};

@@ -126,11 +126,12 @@ pub struct Usage {
 impl Usage {
     /// Adds `other`.
     pub fn add(&mut self, other: &Self) {
-        self.input_tokens += other.input_tokens;
-        self.output_tokens += other.output_tokens;
-        self.input_audio_tokens += other.input_audio_tokens;
-        self.output_audio_tokens += other.output_audio_tokens;
-        self.cached_tokens += other.cached_tokens;
+        self.input_tokens = self.input_tokens.saturating_add(other.input_tokens);
+        self.output_tokens = self.output_tokens.saturating_add(other.output_tokens);
+        self.input_audio_tokens = self.input_audio_tokens.saturating_add(other.input_audio_tokens);
+        self.output_audio_tokens =
+            self.output_audio_tokens.saturating_add(other.output_audio_tokens);
+        self.cached_tokens = self.cached_tokens.saturating_add(other.cached_tokens);
     }
 }
 

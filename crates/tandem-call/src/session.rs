@@ -71,6 +71,9 @@ pub trait ModelSession {
     /// waker is registered.
     fn poll(&mut self, cx: &mut Context<'_>, now: Instant, sink: &mut dyn ModelSink) -> Poll<()>;
 
+    /// Whether nothing is left to be done after [`ModelCommand::Close`]: the socket is closed, or there is none.
+    fn is_closed(&self) -> bool;
+
     /// What went up so far.
     fn uplink_stats(&self) -> UplinkStats;
 }

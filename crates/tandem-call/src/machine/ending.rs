@@ -1,0 +1,341 @@
+//! How calls end: by `end_call`, politely, at once, or by the far side.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::{
+    CallMachine, Output, Phase, SIGNALLING_PATIENCE,
+    outcome::Verdict,
+    timers::{Timer, after},
+    tools::{invalid, text_argument},
+};
+use crate::{
+    EndReason, EndedBy, HangupCause, ItemId, ModelCommand, Prompt, SignalCommand, ToolCall,
+    ToolOutcome,
+};
+
+/// An ending takes at most this long.
+const LONGEST_ENDING: Duration = Duration::from_secs(10);
+
+/// A goodbye that broke off is over after this much silence.
+const BROKEN_OFF: Duration = Duration::from_secs(1);
+
+/// Words that are being said when a limit is reached may go on this long.
+const LAST_WORDS: Duration = Duration::from_secs(4);
+
+/// Speech of this length takes an `end_call` back.
+const TAKES_BACK: Duration = Duration::from_millis(600);
+
+/// The leg reports silence at most this late, so speech that lasts so much longer is long enough.
+const SPEECH_HANGOVER: Duration = Duration::from_millis(200);
+
+/// Tells the model that its `end_call` was taken back.
+const TAKEN_BACK: &str =
+    "(The caller went on talking, so the call was not ended. Go on with the conversation.)";
+
+/// The last words of a call.
+#[derive(Debug)]
+pub(super) struct Ending {
+    reason: EndReason,
+    kind: Kind,
+    /// Hang up now, whatever still plays.
+    latest: Instant,
+    /// No new answer of the model is heard.
+    pub(super) refuses: bool,
+    /// Answers that may still begin: the farewell after the result of `end_call`.
+    answers: u8,
+}
+
+#[derive(Debug)]
+enum Kind {
+    /// The model called `end_call`.
+    EndCall { called: Instant, not_before: Instant },
+    /// Words being said may finish until then.
+    LastWords { until: Instant },
+    /// Tandem says goodbye.
+    Goodbye { item: ItemId },
+}
+
+impl Ending {
+    /// The caller spoke: whatever the model answers to that is no farewell.
+    pub(super) fn caller_spoke(&mut self) {
+        self.answers = 0;
+    }
+
+    /// Whether an answer that begins now may be heard.
+    pub(super) fn admits_answer(&mut self) -> bool {
+        self.refuses = self.answers == 0;
+        self.answers = self.answers.saturating_sub(1);
+        !self.refuses
+    }
+}
+
+impl CallMachine {
+    /// `end_call` of the model (control API 10.2.2).
+    pub(super) fn end_call(&mut self, now: Instant, call: &ToolCall) {
+        let Some(reason) = text_argument(call, "reason") else {
+            let outcome = ToolOutcome::Answered(invalid(&["reason"]));
+            return self.answer_tool(now, call, outcome, "failed");
+        };
+        match self.phase {
+            Phase::Talking => {}
+            Phase::Ending(_) => {
+                return self.settle_tool(now, call, ending_result(), "answered");
+            }
+            Phase::LeadingOut(_) | Phase::Transferring => {
+                return self.refuse(now, call, "the caller is being transferred");
+            }
+            Phase::Ringing | Phase::Answering => {
+                return self.refuse(now, call, "the call is not answered yet");
+            }
+            Phase::Transferred | Phase::Closing(_) | Phase::Ended => return,
+        }
+        self.summary = text_argument(call, "summary").map(str::to_owned);
+        let latest = after(now, LONGEST_ENDING);
+        self.start_ending(Ending {
+            reason: match reason {
+                "caller_goodbye" => EndReason::CallerGoodbye,
+                "no_response" => EndReason::NoResponse,
+                "voicemail_detected" => EndReason::VoicemailDetected,
+                _ => EndReason::ConversationComplete,
+            },
+            kind: Kind::EndCall {
+                called: now,
+                not_before: after(now, self.spec.end_call_drain).min(latest),
+            },
+            latest,
+            refuses: false,
+            answers: 1,
+        });
+        self.settle_tool(now, call, ending_result(), "answered");
+        if self.caller.speaking.is_some() {
+            self.watch_for_take_back(now);
+        }
+    }
+
+    /// Ends the call for a reason of our own: words being said may finish, then goodbye.
+    pub(super) fn end_politely(&mut self, now: Instant, reason: EndReason) {
+        match self.phase {
+            Phase::Ringing | Phase::Answering => self.hang_up(now, reason, EndedBy::System),
+            Phase::Talking | Phase::LeadingOut(_) => {
+                self.fail_transfer("the call ended");
+                self.start_ending(Ending {
+                    reason,
+                    kind: Kind::LastWords { until: after(now, LAST_WORDS) },
+                    latest: after(now, LONGEST_ENDING),
+                    refuses: false,
+                    answers: 0,
+                });
+            }
+            Phase::Transferring => self.overdue = Some(reason),
+            Phase::Ending(_) | Phase::Transferred | Phase::Closing(_) | Phase::Ended => {}
+        }
+    }
+
+    /// Looks whether the last words are over.
+    pub(super) fn settle_ending(&mut self, now: Instant) {
+        let Phase::Ending(ending) = &self.phase else { return };
+        let (reason, latest, silent) = (ending.reason, ending.latest, self.playout.is_silent());
+        let next = match ending.kind {
+            Kind::EndCall { called, not_before } => {
+                let quiet_since = self.last_drained_at.map_or(called, |at| at.max(called));
+                let over = if self.answering.running {
+                    not_before.max(after(quiet_since, BROKEN_OFF))
+                } else {
+                    not_before
+                };
+                if now >= latest || (silent && now >= over) {
+                    return self.hang_up(now, reason, EndedBy::Agent);
+                }
+                if silent { over.min(latest) } else { latest }
+            }
+            Kind::LastWords { until } if silent || now >= until => {
+                return self.say_goodbye(now);
+            }
+            Kind::LastWords { until } => until,
+            Kind::Goodbye { item } => {
+                let said = self.playout.get(item).is_none_or(|item| !item.queued);
+                if said || now >= latest {
+                    return self.hang_up(now, reason, EndedBy::System);
+                }
+                latest
+            }
+        };
+        self.timers.set(Timer::Ending, Some(next));
+    }
+
+    /// The caller speaks while the call is ending: see whether he goes on.
+    pub(super) fn watch_for_take_back(&mut self, now: Instant) {
+        if self.end_call_at().is_some() && self.spec.end_call_cancel_on_speech {
+            self.timers.start(Timer::TakeBack, now, TAKES_BACK + SPEECH_HANGOVER);
+        }
+    }
+
+    /// The caller spoke from `since` to `until`: long enough takes the ending back.
+    pub(super) fn take_back_if_spoken(&mut self, now: Instant, since: Instant, until: Instant) {
+        self.timers.stop(Timer::TakeBack);
+        let Some(called) = self.end_call_at() else { return };
+        let spoken = until.saturating_duration_since(since.max(called));
+        if spoken >= TAKES_BACK && self.spec.end_call_cancel_on_speech {
+            self.take_ending_back(now);
+        }
+    }
+
+    /// The call goes on.
+    pub(super) fn take_ending_back(&mut self, now: Instant) {
+        if self.end_call_at().is_none() {
+            return;
+        }
+        self.phase = Phase::Talking;
+        self.summary = None;
+        self.take_back_untold = true;
+        self.timers.stop(Timer::Ending);
+        let limit = self.answered.map(|answered| after(answered, self.spec.max_duration));
+        self.timers.set(Timer::CallLimit, limit);
+        self.cut_agent(now);
+        self.replace_lost_session(now);
+    }
+
+    /// The caller has finished what he took the ending back for: the model learns of it.
+    pub(super) fn tell_of_take_back(&mut self) {
+        if matches!(self.phase, Phase::Talking) && std::mem::take(&mut self.take_back_untold) {
+            self.say(TAKEN_BACK.into());
+        }
+    }
+
+    /// Hangs up, or refuses the call where it was not answered.
+    pub(super) fn hang_up(&mut self, now: Instant, reason: EndReason, by: EndedBy) {
+        let (command, verdict) = match &self.phase {
+            Phase::Closing(_) | Phase::Ended => return,
+            Phase::Ringing => {
+                let cause = if reason == EndReason::Rejected {
+                    HangupCause::CallRejected
+                } else {
+                    HangupCause::NormalTemporaryFailure
+                };
+                (SignalCommand::Reject { cause }, Verdict { reason, by, cause })
+            }
+            Phase::Transferred => {
+                let cause = HangupCause::NormalClearing;
+                (SignalCommand::HangUp { cause }, Verdict::transferred())
+            }
+            Phase::Answering
+            | Phase::Talking
+            | Phase::LeadingOut(_)
+            | Phase::Transferring
+            | Phase::Ending(_) => {
+                let cause = cause_of(reason);
+                (SignalCommand::HangUp { cause }, Verdict { reason, by, cause })
+            }
+        };
+        if self.end_call_at().is_some() {
+            let drained = self.last_drained_at.filter(|_| self.playout.is_silent());
+            self.end_call_tail = drained.map(|drained| now.saturating_duration_since(drained));
+        }
+        self.emit(Output::Signal(command));
+        self.let_go(now);
+        self.phase = Phase::Closing(verdict);
+        self.timers.start(Timer::Closing, now, SIGNALLING_PATIENCE);
+    }
+
+    /// The far side is gone.
+    pub(super) fn handle_hung_up(&mut self, now: Instant, cause: HangupCause) {
+        let lost = cause == HangupCause::RecoveryOnTimerExpire;
+        let (reason, by) = match &self.phase {
+            Phase::Ended => return,
+            Phase::Closing(_) => return self.finish(),
+            Phase::Transferred => {
+                self.phase = Phase::Closing(Verdict::transferred());
+                return self.finish();
+            }
+            Phase::Ending(Ending { reason, kind: Kind::EndCall { .. }, .. }) => {
+                (*reason, EndedBy::Caller)
+            }
+            _ if lost => (EndReason::Failed, EndedBy::System),
+            Phase::Ringing | Phase::Answering => (EndReason::Cancelled, EndedBy::Caller),
+            Phase::Talking | Phase::LeadingOut(_) | Phase::Transferring | Phase::Ending(_) => {
+                (EndReason::CallerHangup, EndedBy::Caller)
+            }
+        };
+        self.let_go(now);
+        self.phase = Phase::Closing(Verdict { reason, by, cause });
+        self.finish();
+    }
+
+    /// Closes the model, stops the tools and keeps what was heard: nobody listens any more.
+    pub(super) fn let_go(&mut self, now: Instant) {
+        self.fail_transfer("the call ended");
+        self.close_model();
+        self.cancel_tools(now);
+        self.playout.cut_all(now);
+        for item in self.playout.items() {
+            if let Some((heard, received)) = item.cut {
+                self.transcript.cut(item.id, heard, received);
+            }
+        }
+        self.timers.stop_all();
+    }
+
+    fn start_ending(&mut self, ending: Ending) {
+        self.phase = Phase::Ending(ending);
+        self.waiting.satisfy();
+        self.timers.stop(Timer::CallLimit);
+        self.timers.stop(Timer::LeadOut);
+        self.timers.stop(Timer::Retry);
+    }
+
+    fn say_goodbye(&mut self, now: Instant) {
+        if !self.playout.is_silent() {
+            self.clear_playout();
+        }
+        if self.answering.running {
+            self.tell_model(ModelCommand::Cancel);
+        }
+        let item = self.play(now, Prompt::Goodbye);
+        if let Phase::Ending(ending) = &mut self.phase {
+            ending.refuses = true;
+            ending.kind = Kind::Goodbye { item };
+            self.timers.set(Timer::Ending, Some(ending.latest));
+        }
+    }
+
+    /// When the model called `end_call`, while that is what ends the call.
+    fn end_call_at(&self) -> Option<Instant> {
+        match &self.phase {
+            Phase::Ending(Ending { kind: Kind::EndCall { called, .. }, .. }) => Some(*called),
+            Phase::Ending(_)
+            | Phase::Ringing
+            | Phase::Answering
+            | Phase::Talking
+            | Phase::LeadingOut(_)
+            | Phase::Transferring
+            | Phase::Transferred
+            | Phase::Closing(_)
+            | Phase::Ended => None,
+        }
+    }
+}
+
+fn ending_result() -> ToolOutcome {
+    ToolOutcome::Answered(json!({ "status": "ending" }))
+}
+
+/// What the far side reads in our BYE.
+fn cause_of(reason: EndReason) -> HangupCause {
+    match reason {
+        EndReason::MediaTimeout => HangupCause::RecoveryOnTimerExpire,
+        EndReason::ModelError | EndReason::Failed => HangupCause::NormalTemporaryFailure,
+        EndReason::Rejected => HangupCause::CallRejected,
+        EndReason::ConversationComplete
+        | EndReason::CallerGoodbye
+        | EndReason::NoResponse
+        | EndReason::VoicemailDetected
+        | EndReason::CallerHangup
+        | EndReason::Cancelled
+        | EndReason::Transferred
+        | EndReason::MaxDuration
+        | EndReason::MaxSilence
+        | EndReason::Draining => HangupCause::NormalClearing,
+    }
+}

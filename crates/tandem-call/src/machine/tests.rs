@@ -1,0 +1,13 @@
+//! Stories of calls on a virtual clock.
+
+#![expect(clippy::wildcard_enum_match_arm, reason = "a story looks only at what it is about")]
+
+mod barge_in;
+mod endings;
+mod limits;
+mod models;
+mod setup;
+mod tools;
+mod transfers;
+mod waits;
+mod world;

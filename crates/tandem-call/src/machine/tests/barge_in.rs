@@ -1,0 +1,165 @@
+//! The caller interrupts.
+
+use super::world::{World, agent, ms};
+use crate::{
+    HangupCause, Input, ItemId, LegEvent, ModelCommand, ModelEvent, ResponseEnd, SignalEvent,
+    Speaker, TranscriptTurn, TurnLedger,
+};
+
+fn truncate(item: u64, heard: u64) -> ModelCommand {
+    ModelCommand::Truncate { item: ItemId(item), heard: ms(heard) }
+}
+
+fn forget(item: u64) -> ModelCommand {
+    ModelCommand::Forget { item: ItemId(item) }
+}
+
+#[test]
+fn the_model_learns_what_the_caller_missed() {
+    type Audio = &'static [(u64, u64)];
+    let cases: [(&str, Audio, u64, bool, Vec<ModelCommand>); 7] = [
+        ("one item, answer running", &[(2, 8_000)], 1_200, true, vec![truncate(2, 1_200)]),
+        ("one item, answer done", &[(2, 8_000)], 1_200, false, vec![truncate(2, 1_200)]),
+        ("everything played", &[(2, 800)], 1_200, false, vec![]),
+        ("nothing played", &[(2, 8_000)], 0, true, vec![forget(2)]),
+        ("the second plays", &[(2, 1_000), (3, 1_000)], 1_300, false, vec![truncate(3, 300)]),
+        (
+            "the first plays",
+            &[(2, 1_000), (3, 1_000)],
+            300,
+            true,
+            vec![truncate(2, 300), forget(3)],
+        ),
+        ("nothing came yet", &[], 300, true, vec![]),
+    ];
+    for (name, audio, played, running, expected) in cases {
+        let mut world = World::greeted(agent());
+        world.model(ModelEvent::ResponseStarted);
+        for (item, duration) in audio {
+            world.audio(*item, *duration);
+        }
+        if !running {
+            world.model(ModelEvent::ResponseEnded(ResponseEnd::Completed));
+        }
+        world.run(played);
+        let interrupted = world.clock();
+        world.model(ModelEvent::SpeechStarted);
+        let playing = running || !expected.is_empty();
+        assert_eq!(world.clears(), if playing { vec![interrupted] } else { vec![] }, "{name}");
+        let told: Vec<_> = world.told().into_iter().map(|(_, command)| command.clone()).collect();
+        assert_eq!(told, expected, "{name}");
+        for (item, _) in audio {
+            let accepted = world.machine.accepts_audio(ItemId(*item));
+            let cut = expected.contains(&forget(*item))
+                || expected.iter().any(
+                    |it| matches!(it, ModelCommand::Truncate { item: cut, .. } if cut.0 == *item),
+                );
+            assert_eq!(accepted, !cut, "{name}: item {item}");
+        }
+    }
+}
+
+#[test]
+fn a_model_that_need_not_be_told_is_not() {
+    let mut world = World::greeted_by(agent(), |it| it.truncates = false);
+    world.answer(2, 8_000);
+    world.run(500);
+    world.model(ModelEvent::SpeechStarted);
+    assert_eq!(world.clears().len(), 1);
+    assert!(world.told().is_empty());
+}
+
+#[test]
+fn a_model_that_finds_no_turns_is_cut_by_the_leg() {
+    let mut world = World::greeted_by(agent(), |it| it.detects_turns = false);
+    world.model(ModelEvent::ResponseStarted);
+    world.audio(2, 4_000);
+    world.run(500);
+    world.input(Input::Leg(LegEvent::SpeechStarted));
+    assert_eq!(world.clears(), [1_700]);
+    assert_eq!(world.told(), [(1_700, &ModelCommand::Cancel), (1_700, &truncate(2, 500))]);
+}
+
+#[test]
+fn the_leg_alone_does_not_cut_a_model_that_finds_turns() {
+    let mut world = World::greeted(agent());
+    world.answer(2, 4_000);
+    world.run(500);
+    world.caller_speaks(300);
+    world.run(10_000);
+    assert!(world.clears().is_empty());
+    assert!(world.prompts().is_empty(), "a listening sound asks nothing");
+    assert!(world.said().is_empty());
+}
+
+#[test]
+fn the_transcript_and_the_ledger_keep_what_was_heard() {
+    let mut world = World::greeted(agent());
+    world.caller_speaks(1_000);
+    world.model(ModelEvent::SpeechStopped);
+    world.model(ModelEvent::CallerText { text: " Is my bike".into(), last: false });
+    world.run(300);
+    world.model(ModelEvent::ResponseStarted);
+    world.speak(2, 4_000, "It is ready and ");
+    world.model(ModelEvent::CallerText { text: " ready?".into(), last: true });
+    world.run(2_000);
+    world.model(ModelEvent::SpeechStarted);
+    world.model(ModelEvent::AgentText { item: ItemId(2), text: "waits here.".into() });
+    world.model(ModelEvent::ResponseEnded(ResponseEnd::Cancelled));
+    world.signal(SignalEvent::HungUp { cause: HangupCause::NormalClearing });
+    let outcome = world.outcome();
+    assert_eq!(
+        outcome.transcript,
+        [
+            TranscriptTurn {
+                role: Speaker::Caller,
+                text: "Is my bike ready?".into(),
+                start_ms: 1_200,
+                interrupted: false,
+                text_unheard: None,
+            },
+            TranscriptTurn {
+                role: Speaker::Agent,
+                text: "It is ready".into(),
+                start_ms: 2_700,
+                interrupted: true,
+                text_unheard: Some("and waits here.".into()),
+            },
+        ]
+    );
+    assert_eq!(
+        outcome.turns[1],
+        TurnLedger {
+            turn: 2,
+            at_ms: 1_200.0,
+            uplink_ms: Some(1.0),
+            model_ms: Some(499.0),
+            downlink_ms: Some(0.0),
+            response_ms: Some(500.0),
+            barge_in_ms: Some(0.0),
+            heard_ms: Some(2_000.0),
+        }
+    );
+}
+
+#[test]
+fn a_prompt_is_cut_without_a_word_to_the_model() {
+    let mut world = World::greeted(agent());
+    world.caller_speaks(500);
+    world.run(2_000);
+    assert_eq!(world.prompts().len(), 1);
+    world.model(ModelEvent::SpeechStarted);
+    assert_eq!(world.clears().len(), 1);
+    assert!(world.told().is_empty());
+}
+
+#[test]
+fn what_is_left_when_the_caller_hangs_up_was_not_heard() {
+    let mut world = World::greeted(agent());
+    world.model(ModelEvent::ResponseStarted);
+    world.speak(2, 2_000, "one two three four");
+    world.run(1_000);
+    world.signal(SignalEvent::HungUp { cause: HangupCause::NormalClearing });
+    let turn = world.outcome().transcript.pop().unwrap();
+    assert_eq!((turn.text.as_str(), turn.text_unheard.as_deref()), ("one two", Some("three four")));
+}

@@ -1,0 +1,259 @@
+//! `transfer_to_human`: speak, then act, and come back when it fails.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::{
+    CallMachine, Output, Phase, SIGNALLING_PATIENCE,
+    timers::{Timer, after},
+    tools::{invalid, text_argument},
+};
+use crate::{
+    EndReason, EndedBy, SignalCommand, Speaker, ToolCall, ToolOutcome, TransferOutcome,
+    TransferRecord, TransferTarget,
+};
+
+/// The sentence plays at most this long after the last of its audio came.
+const LAST_WORDS: Duration = Duration::from_secs(3);
+
+/// The sentence takes at most this long in all.
+const LONGEST_LEAD_OUT: Duration = Duration::from_secs(5);
+
+/// A model that calls first and speaks then begins to speak within this.
+const SPEAKS_WITHIN: Duration = Duration::from_secs(2);
+
+/// Longest header value, percent-encoded (control API, section 7), and the turns a summary is made of.
+const LONGEST_HEADER: usize = 1_000;
+const SUMMARY_TURNS: usize = 6;
+
+/// A transfer whose sentence is being played out.
+#[derive(Debug)]
+pub(super) struct Transfer {
+    target: TransferTarget,
+    reason: String,
+    asked: Instant,
+    /// The last audio of the sentence; none until the model has said something.
+    pub(super) last_audio: Option<Instant>,
+}
+
+impl CallMachine {
+    /// `transfer_to_human` of the model (control API 10.2.1).
+    pub(super) fn transfer_to_human(&mut self, now: Instant, call: &ToolCall) {
+        let Some(reason) = text_argument(call, "reason") else {
+            let outcome = ToolOutcome::Answered(invalid(&["reason"]));
+            return self.answer_tool(now, call, outcome, "failed");
+        };
+        match self.phase {
+            Phase::Talking => {}
+            Phase::LeadingOut(_) | Phase::Transferring => {
+                return self.settle_tool(now, call, transferring(), "answered");
+            }
+            Phase::Ringing | Phase::Answering | Phase::Ending(_) => {
+                return self.refuse(now, call, "the caller cannot be transferred now");
+            }
+            Phase::Transferred | Phase::Closing(_) | Phase::Ended => return,
+        }
+        let department = text_argument(call, "department");
+        let Some(target) = self.spec.transfer.resolve(department).cloned() else {
+            let result = json!({
+                "status": "unavailable",
+                "message": "Nobody can be reached. Say so, and offer to help or to take a message."
+            });
+            return self.answer_tool(now, call, ToolOutcome::Answered(result), "answered");
+        };
+        self.transfer = Some(TransferRecord {
+            target: target.clone(),
+            department: department.map(str::to_owned),
+            reason: reason.to_owned(),
+            status: "initiated",
+            error: None,
+        });
+        // No answer owed: the model has spoken since the caller did.
+        let spoken = !self.waiting.is_due();
+        self.phase = Phase::LeadingOut(Transfer {
+            target,
+            reason: reason.to_owned(),
+            asked: now,
+            last_audio: spoken.then_some(now),
+        });
+        self.settle_tool(now, call, transferring(), "answered");
+    }
+
+    /// Looks whether the sentence is over, and then hands the caller over.
+    pub(super) fn settle_lead_out(&mut self, now: Instant) {
+        let Phase::LeadingOut(transfer) = &self.phase else { return };
+        let latest = after(transfer.asked, LONGEST_LEAD_OUT);
+        let (silent, running) = (self.playout.is_silent(), self.answering.running);
+        let (over, limit) = match transfer.last_audio {
+            Some(at) => (silent && !running, (!running).then(|| after(at, LAST_WORDS))),
+            None => {
+                let limit = after(transfer.asked, SPEAKS_WITHIN);
+                (silent && now >= limit, Some(limit).filter(|limit| *limit > now))
+            }
+        };
+        let next = limit.map_or(latest, |limit| limit.min(latest));
+        if over || now >= next {
+            self.hand_over(now);
+        } else {
+            self.timers.set(Timer::LeadOut, Some(next));
+        }
+    }
+
+    /// Signalling says how the transfer went.
+    pub(super) fn handle_transfer_outcome(&mut self, now: Instant, outcome: TransferOutcome) {
+        let under_way = matches!(self.phase, Phase::Transferring);
+        if !under_way && !std::mem::take(&mut self.transfer_open) {
+            return;
+        }
+        match outcome {
+            TransferOutcome::Completed => {
+                if let Some(record) = &mut self.transfer {
+                    record.status = "completed";
+                    record.error = None;
+                }
+                if matches!(self.phase, Phase::Closing(_)) {
+                    return;
+                }
+                self.let_go(now);
+                self.phase = Phase::Transferred;
+                self.timers.start(Timer::Transfer, now, SIGNALLING_PATIENCE);
+            }
+            TransferOutcome::Failed { status, reason } if under_way => {
+                let reason = match status {
+                    Some(status) => format!("{reason} ({status})"),
+                    None => reason,
+                };
+                self.take_caller_back(now, &reason);
+            }
+            TransferOutcome::Failed { .. } => {}
+        }
+    }
+
+    /// The transfer takes too long, or nobody hangs up after it.
+    pub(super) fn handle_transfer_timeout(&mut self, now: Instant) {
+        match self.phase {
+            Phase::Transferring => {
+                self.transfer_open = true;
+                self.take_caller_back(now, "nobody answered in time");
+            }
+            Phase::Transferred => self.hang_up(now, EndReason::Transferred, EndedBy::Agent),
+            Phase::Ringing
+            | Phase::Answering
+            | Phase::Talking
+            | Phase::LeadingOut(_)
+            | Phase::Ending(_)
+            | Phase::Closing(_)
+            | Phase::Ended => {}
+        }
+    }
+
+    /// Keeps in the record that a transfer under way came to nothing.
+    pub(super) fn fail_transfer(&mut self, error: &str) {
+        if let Some(record) = self.transfer.as_mut().filter(|it| it.status == "initiated") {
+            record.status = "failed";
+            record.error = Some(error.to_owned());
+        }
+    }
+
+    fn hand_over(&mut self, now: Instant) {
+        let summary = self.conversation_summary();
+        let Phase::LeadingOut(transfer) = std::mem::replace(&mut self.phase, Phase::Transferring)
+        else {
+            unreachable!("only a sentence that leads to a transfer is followed by one");
+        };
+        self.waiting.satisfy();
+        self.media_lost = false;
+        self.transfer_open = false;
+        self.timers.stop(Timer::LeadOut);
+        self.timers.start(Timer::Transfer, now, self.spec.transfer_timeout);
+        self.update_pause();
+        let mut headers = vec![("X-Tandem-Reason".to_owned(), percent_encoded(&transfer.reason))];
+        if !summary.is_empty() {
+            headers.push(("X-Tandem-Summary".to_owned(), percent_encoded(&summary)));
+        }
+        self.emit(Output::Signal(SignalCommand::Transfer { target: transfer.target, headers }));
+    }
+
+    fn take_caller_back(&mut self, now: Instant, reason: &str) {
+        self.fail_transfer(reason);
+        self.phase = Phase::Talking;
+        self.timers.stop(Timer::Transfer);
+        if !self.playout.is_silent() {
+            self.clear_playout(); // What was said to nobody is not said now.
+        }
+        self.update_pause();
+        if self.media_lost {
+            self.hang_up(now, EndReason::MediaTimeout, EndedBy::System);
+        } else if let Some(reason) = self.overdue.take() {
+            self.end_politely(now, reason);
+        } else {
+            self.say(format!(
+                "(The transfer did not succeed: {reason}. The caller is back on the line. \
+                 Say so, and offer to help or to take a message.)"
+            ));
+        }
+    }
+
+    /// The last turns, for the person who takes over.
+    fn conversation_summary(&self) -> String {
+        if !self.spec.transcription {
+            return String::new();
+        }
+        let history = self.transcript.history(&self.playout);
+        let lines = history[history.len().saturating_sub(SUMMARY_TURNS)..].iter().map(|turn| {
+            let speaker = match turn.speaker {
+                Speaker::Caller => "Caller",
+                Speaker::Agent => "Agent",
+            };
+            format!("{speaker}: {}", turn.text)
+        });
+        lines.collect::<Vec<_>>().join("\n")
+    }
+}
+
+fn transferring() -> ToolOutcome {
+    ToolOutcome::Answered(json!({
+        "status": "transferring",
+        "message": "The caller is connected as soon as you have finished your sentence."
+    }))
+}
+
+/// `text` as a header value: all but unreserved characters (RFC 3986 §2.3) escaped, whole characters only.
+fn percent_encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for c in text.chars() {
+        let mut bytes = [0; 4];
+        let plain = c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | '~');
+        let length = if plain { 1 } else { 3 * c.len_utf8() };
+        if encoded.len() + length > LONGEST_HEADER {
+            break;
+        }
+        if plain {
+            encoded.push(c);
+        } else {
+            for byte in c.encode_utf8(&mut bytes).bytes() {
+                encoded.push('%');
+                for digit in [byte >> 4, byte & 0xF] {
+                    let digit = char::from_digit(digit.into(), 16).expect("a nibble is a digit");
+                    encoded.push(digit.to_ascii_uppercase());
+                }
+            }
+        }
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_value_is_escaped_and_bounded() {
+        assert_eq!(
+            percent_encoded("billing question: 50 €"),
+            "billing%20question%3A%2050%20%E2%82%AC"
+        );
+        assert_eq!(percent_encoded(&"ä".repeat(500)).len(), 996);
+    }
+}

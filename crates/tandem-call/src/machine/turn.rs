@@ -1,0 +1,319 @@
+//! Turns and barge-in: who speaks, who is cut, and what of it was heard.
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use super::{CallMachine, Phase, is_prompt, waiting::Cause};
+use crate::{Cut, ItemId, ModelCommand, ModelEvent, ResponseEnd};
+
+/// Sounds of the caller shorter than this ask nothing.
+const SHORTEST_UTTERANCE: Duration = Duration::from_millis(200);
+
+/// The model hears an utterance this much later than the leg, at most.
+const MODEL_HEARS_LATER: Duration = Duration::from_secs(1);
+
+/// Utterances without text that are remembered.
+const UTTERANCES: usize = 8;
+
+/// The model's running answer.
+#[derive(Debug, Default)]
+pub(super) struct Answering {
+    /// It has begun and not ended.
+    pub(super) running: bool,
+    /// Audio of it came.
+    pub(super) spoke: bool,
+    /// It called a tool.
+    pub(super) called: bool,
+}
+
+/// One stretch of the caller's speech.
+#[derive(Debug)]
+struct Utterance {
+    start: Instant,
+    stop: Option<Instant>,
+}
+
+/// The caller's side of the turns.
+#[derive(Debug, Default)]
+pub(super) struct Caller {
+    /// Since when the leg hears speech.
+    pub(super) speaking: Option<Instant>,
+    /// The agent was cut in this stretch of speech.
+    cut: bool,
+    /// The model hears speech and will say when it ends, if it ever does.
+    model_hears: bool,
+    /// When playout was ordered to stop, until it did.
+    cut_at: Option<Instant>,
+    /// Those whose text has not come.
+    utterances: VecDeque<Utterance>,
+}
+
+impl Caller {
+    fn begin(&mut self, now: Instant) {
+        if self.utterances.len() == UTTERANCES {
+            self.utterances.pop_front();
+        }
+        self.utterances.push_back(Utterance { start: now, stop: None });
+    }
+
+    fn end(&mut self, now: Instant) {
+        if let Some(last) = self.utterances.back_mut() {
+            last.stop.get_or_insert(now);
+        }
+    }
+
+    /// The model heard speech; usually the leg has heard it before.
+    fn begin_by_model(&mut self, now: Instant) {
+        let heard = self.utterances.back().is_some_and(|last| {
+            last.stop.is_none_or(|at| now.saturating_duration_since(at) < MODEL_HEARS_LATER)
+        });
+        if !heard {
+            self.begin(now);
+        }
+    }
+
+    /// When the speech began whose text comes now: the latest that is over, or else the running one.
+    fn claim(&mut self, now: Instant) -> Instant {
+        let over = self.utterances.iter().rposition(|utterance| utterance.stop.is_some());
+        let index = over.or_else(|| self.utterances.len().checked_sub(1));
+        index
+            .and_then(|index| self.utterances.drain(..=index).next_back())
+            .map_or(now, |it| it.start)
+    }
+}
+
+impl CallMachine {
+    /// Acts on what the model says.
+    pub(super) fn handle_model(&mut self, now: Instant, event: ModelEvent) {
+        if let ModelEvent::Usage(usage) = &event {
+            self.usage.add(usage);
+        }
+        if self.chain.is_closed() {
+            return;
+        }
+        self.waiting.heard_from_model();
+        if !self.chain.is_live() {
+            // A session that is dialled or gone has nothing to say but its state and the last of what was said.
+            match &event {
+                ModelEvent::Ready
+                | ModelEvent::Lost(_)
+                | ModelEvent::CallerText { .. }
+                | ModelEvent::AgentText { .. } => {}
+                ModelEvent::SpeechStarted
+                | ModelEvent::SpeechStopped
+                | ModelEvent::ResponseStarted
+                | ModelEvent::ResponseEnded(_)
+                | ModelEvent::ToolCall(_)
+                | ModelEvent::ToolCancelled(_)
+                | ModelEvent::Usage(_)
+                | ModelEvent::ExpiresIn(_) => return,
+            }
+        }
+        match event {
+            ModelEvent::Ready => self.handle_ready(now),
+            ModelEvent::SpeechStarted => self.handle_model_heard_speech(now),
+            ModelEvent::SpeechStopped => self.handle_model_heard_the_end(now),
+            ModelEvent::ResponseStarted => self.handle_response_started(),
+            ModelEvent::ResponseEnded(end) => self.handle_response_ended(now, &end),
+            ModelEvent::CallerText { text, last } => {
+                let start = match self.transcript.open_since() {
+                    Some(start) => start,
+                    None if text.trim().is_empty() => now,
+                    None => self.caller.claim(now),
+                };
+                self.transcript.caller(start, &text, last);
+            }
+            ModelEvent::AgentText { item, text } => {
+                self.transcript.agent(now, item, &text, &self.playout);
+            }
+            ModelEvent::ToolCall(call) => self.handle_tool_call(now, call),
+            ModelEvent::ToolCancelled(id) => self.handle_tool_cancelled(now, &id),
+            ModelEvent::Usage(_) => {}
+            ModelEvent::ExpiresIn(span) => self.handle_expires_in(now, span),
+            ModelEvent::Lost(failure) => self.lose_model(now, &failure),
+        }
+    }
+
+    /// Audio of the model is in the playout queue.
+    pub(super) fn handle_model_audio(&mut self, now: Instant, item: ItemId, duration: Duration) {
+        if is_prompt(item) || duration.is_zero() || self.chain.is_closed() {
+            return;
+        }
+        if self.playout.receive(item, duration, self.chain.session())
+            && let Some(row) = self.ledger.audio(now)
+        {
+            self.playout.set_row(item, row);
+        }
+        if !self.chain.is_live() {
+            return; // The rest of an answer whose session is gone.
+        }
+        self.answering.spoke = true;
+        self.take_back_untold = false; // The model goes on by itself.
+        self.waiting.satisfy();
+        if let Phase::LeadingOut(transfer) = &mut self.phase {
+            transfer.last_audio = Some(now);
+        }
+    }
+
+    pub(super) fn handle_playout_started(&mut self, now: Instant, item: ItemId) {
+        if is_prompt(item) || !self.playout.start(now, item) {
+            return;
+        }
+        self.first_audio_at.get_or_insert(now);
+        self.transcript.started(now, item);
+        if let Some(row) = self.playout.get(item).and_then(|item| item.row) {
+            self.ledger.started(now, row);
+        }
+    }
+
+    pub(super) fn handle_playout_drained(&mut self, now: Instant, item: ItemId) {
+        if !self.playout.drain(item) {
+            return;
+        }
+        self.last_drained_at = Some(now);
+        let broke_off = self.answering.running && self.answering.spoke;
+        if broke_off && !is_prompt(item) && self.playout.agent_is_silent() {
+            self.expect_answer(Cause::Unfinished);
+        }
+    }
+
+    /// The leg threw away what was queued: the model learns what the caller missed.
+    pub(super) fn handle_playout_cleared(&mut self, now: Instant, cuts: &[Cut]) {
+        let barge_in = self.caller.cut_at.take().map(|at| now.saturating_duration_since(at));
+        for cut in cuts {
+            let Some(item) = self.playout.cut(*cut).filter(|item| !item.is_prompt()) else {
+                continue;
+            };
+            let (id, session, row) = (item.id, item.session, item.row);
+            let (heard, received) = item.cut.expect("it was just cut");
+            self.transcript.cut(id, heard, received);
+            if let Some(row) = row {
+                self.ledger.cut(row, barge_in, heard);
+            }
+            if self.abilities.truncates && session == self.chain.session() {
+                self.tell_model(if heard.as_millis() > 0 {
+                    ModelCommand::Truncate { item: id, heard }
+                } else {
+                    ModelCommand::Forget { item: id }
+                });
+            }
+        }
+    }
+
+    /// The leg hears the caller speak.
+    pub(super) fn handle_caller_started(&mut self, now: Instant) {
+        if self.answered.is_none() || self.caller.speaking.is_some() {
+            return;
+        }
+        self.caller.speaking = Some(now);
+        self.caller.cut = false;
+        self.caller.model_hears = false;
+        self.caller.begin(now);
+        if self.in_conversation() {
+            self.ledger.caller_began(now);
+            if !self.abilities.detects_turns || !self.chain.is_ready() {
+                self.cut_agent(now); // Nobody else will say so.
+            }
+        }
+        self.watch_for_take_back(now);
+    }
+
+    /// The caller fell silent `ago`, as the leg hears it.
+    pub(super) fn handle_caller_stopped(&mut self, now: Instant, ago: Duration) {
+        let Some(since) = self.caller.speaking.take() else { return };
+        let until = now.checked_sub(ago).unwrap_or(since);
+        self.caller.end(now);
+        self.take_back_if_spoken(now, since, until);
+        let asks = until.saturating_duration_since(since) >= SHORTEST_UTTERANCE || self.caller.cut;
+        // Speech the model did not stop for is no question.
+        if asks && self.playout.agent_is_silent() {
+            self.expect_answer(Cause::Caller);
+        }
+        if !self.caller.model_hears {
+            self.tell_of_take_back();
+        }
+    }
+
+    /// The model hears the caller speak: what plays must stop.
+    fn handle_model_heard_speech(&mut self, now: Instant) {
+        self.silence.reset();
+        self.caller.model_hears = true;
+        self.caller.begin_by_model(now);
+        if self.in_conversation() {
+            self.cut_agent(now);
+        } else if let Phase::Ending(ending) = &mut self.phase {
+            ending.caller_spoke();
+        }
+    }
+
+    /// The model hears the end of the caller's turn.
+    fn handle_model_heard_the_end(&mut self, now: Instant) {
+        self.silence.reset();
+        self.caller.model_hears = false;
+        if self.caller.speaking.is_none() {
+            self.caller.end(now);
+        }
+        if self.waiting.cause() != Some(Cause::Caller) && self.playout.agent_is_silent() {
+            self.expect_answer(Cause::Caller);
+        }
+        self.waiting.drop_turn(); // Unless its answer begins now, it was noise to the model.
+        self.tell_of_take_back();
+    }
+
+    /// Stops what plays and what is being answered.
+    pub(super) fn cut_agent(&mut self, now: Instant) {
+        if self.playout.is_silent() && !self.answering.running {
+            return;
+        }
+        self.caller.cut = true;
+        self.caller.cut_at = Some(now);
+        self.clear_playout();
+        if self.answering.running && !self.abilities.detects_turns {
+            self.tell_model(ModelCommand::Cancel);
+        }
+        if self.caller.speaking.is_none() {
+            self.expect_answer(Cause::Caller);
+            self.waiting.drop_turn(); // Unless the caller is heard now, the model interrupted itself.
+        }
+    }
+
+    fn handle_response_started(&mut self) {
+        self.answering = Answering { running: true, ..Answering::default() };
+        let refused = match &mut self.phase {
+            Phase::Ending(ending) => !ending.admits_answer(),
+            Phase::Ringing
+            | Phase::Answering
+            | Phase::Talking
+            | Phase::LeadingOut(_)
+            | Phase::Transferring
+            | Phase::Transferred
+            | Phase::Closing(_)
+            | Phase::Ended => false,
+        };
+        if refused {
+            self.answering.running = false;
+            self.tell_model(ModelCommand::Cancel);
+        }
+    }
+
+    fn handle_response_ended(&mut self, now: Instant, end: &ResponseEnd) {
+        let answer = std::mem::take(&mut self.answering);
+        if self.waiting.cause() == Some(Cause::Unfinished) {
+            self.waiting.satisfy();
+        }
+        if let ResponseEnd::Failed(reason) | ResponseEnd::Incomplete(reason) = end {
+            self.note_model_failure(reason);
+        }
+        if answer.spoke || answer.called {
+            return;
+        }
+        let again = self.waiting.drop_turn();
+        if let ResponseEnd::Failed(reason) = end
+            && again
+        {
+            self.give_up_on_model(now, reason);
+        }
+    }
+}
