@@ -130,6 +130,8 @@ pub struct WebSocket {
     inner: WebSocketStream<Transport>,
     /// Bytes of all frames handed to `inner`, on the count of `Transport::written`.
     framed: u64,
+    /// Something was sent since all of it was last known to be out; TLS may hold back what `framed` does not show.
+    unflushed: bool,
     over: Option<Closure>,
     closing: bool,
 }
@@ -150,11 +152,11 @@ pub async fn connect(request: &WebSocketRequest) -> Result<WebSocket, ConnectErr
     let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
     let mut upgrade = uri.into_client_request().map_err(|error| bad(&error))?;
     for (name, value) in &request.headers {
-        let name =
-            HeaderName::from_bytes(name.as_bytes()).map_err(|error| bad(&error))?;
+        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|error| bad(&error))?;
         // The library's error would print nothing of the value, ours neither.
-        let mut value = HeaderValue::from_str(value)
-            .map_err(|_| bad(&format!("the value of header {name} has characters that no header may have")))?;
+        let mut value = HeaderValue::from_str(value).map_err(|_| {
+            bad(&format!("the value of header {name} has characters that no header may have"))
+        })?;
         value.set_sensitive(true);
         upgrade.headers_mut().insert(name, value);
     }
@@ -183,7 +185,7 @@ pub async fn connect(request: &WebSocketRequest) -> Result<WebSocket, ConnectErr
     let (inner, _) =
         client_async_with_config(upgrade, transport, Some(config)).await.map_err(refusal)?;
     let framed = inner.get_ref().written;
-    Ok(WebSocket { inner, framed, over: None, closing: false })
+    Ok(WebSocket { inner, framed, unflushed: false, over: None, closing: false })
 }
 
 async fn connect_tcp(host: &str, port: u16) -> Result<TcpStream, ConnectError> {
@@ -249,6 +251,7 @@ impl WebSocket {
         let length = text.len();
         let text = Utf8Bytes::try_from(text)
             .map_err(|error| SendError::Gone(format!("a message that is no text: {error}")))?;
+        self.unflushed = true;
         match Pin::new(&mut self.inner).start_send(Message::Text(text)) {
             Ok(()) => {
                 self.framed += frame_bytes(length);
@@ -266,11 +269,12 @@ impl WebSocket {
         self.framed.saturating_sub(self.inner.get_ref().written) as usize
     }
 
-    /// The next message, or the end. Pings are answered on the way.
+    /// The next message, or the end. Pings are answered and what waits is written on the way.
     pub fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Incoming> {
         if let Some(over) = &self.over {
             return Poll::Ready(Incoming::Closed(over.clone()));
         }
+        let _ = self.poll_flush(cx);
         loop {
             let closure = match Pin::new(&mut self.inner).poll_next(cx) {
                 Poll::Pending => return Poll::Pending,
@@ -293,9 +297,7 @@ impl WebSocket {
                         None => Closure { code: Some(1005), reason: String::new() },
                     }
                 }
-                Poll::Ready(Some(Err(error))) => {
-                    Closure { code: None, reason: error.to_string() }
-                }
+                Poll::Ready(Some(Err(error))) => Closure { code: None, reason: error.to_string() },
                 Poll::Ready(None) => {
                     Closure { code: None, reason: "the connection ended".to_owned() }
                 }
@@ -307,12 +309,13 @@ impl WebSocket {
 
     /// Writes what waits. `Ready` when nothing does, also on a connection that is over.
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.over.is_some() {
+        if self.over.is_some() || !self.unflushed {
             return Poll::Ready(());
         }
         match Pin::new(&mut self.inner).poll_flush(cx) {
             Poll::Ready(_) => {
                 // An error shows in the next read; pongs and the like were counted only by the transport.
+                self.unflushed = false;
                 self.framed = self.inner.get_ref().written;
                 Poll::Ready(())
             }
@@ -326,7 +329,8 @@ impl WebSocket {
             return;
         }
         self.closing = true;
-        let frame = CloseFrame { code: CloseCode::from(code), reason: Utf8Bytes::from_static(reason) };
+        let frame =
+            CloseFrame { code: CloseCode::from(code), reason: Utf8Bytes::from_static(reason) };
         let _ = Pin::new(&mut self.inner).start_send(Message::Close(Some(frame)));
     }
 
