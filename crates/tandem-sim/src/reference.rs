@@ -1,0 +1,479 @@
+//! What must hold in every call, whatever happens in it.
+//!
+//! [`Reference`] reads what a [`CallMachine`](tandem_call::CallMachine) was told and what it ordered, and knows nothing
+//! of how the machine decides. It is slower to be right and much simpler: it only counts and compares.
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::{Duration, Instant},
+};
+
+use tandem_call::{
+    AgentSpec, Input, ItemId, LegCommand, LegEvent, ModelCommand, ModelEvent, Output, Prompt,
+    SignalCommand, SignalEvent, ToolCallId, ToolOutcome, TransferOutcome,
+};
+
+/// Prompts have item ids from here up.
+const FIRST_PROMPT: u64 = 1 << 62;
+
+/// A caller whose model is gone hears something within this.
+const LONGEST_DEAD_AIR: Duration = Duration::from_secs(2);
+
+/// What a machine was made to do.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Stimulus {
+    /// It was made.
+    New,
+    /// It was told something.
+    Input(Input),
+    /// Time passed.
+    Timeout,
+}
+
+/// A rule that was broken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Violation(pub String);
+
+/// One step of a call: what happened, and everything that came of it.
+#[derive(Debug)]
+pub struct Step<'a> {
+    /// When.
+    pub now: Instant,
+    /// What happened.
+    pub stimulus: &'a Stimulus,
+    /// All orders that came of it.
+    pub outputs: &'a [Output],
+    /// What `poll_timeout` says after it.
+    pub timeout: Option<Instant>,
+}
+
+/// Where a call is, as far as can be seen from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Signalling {
+    Ringing,
+    Answering,
+    Answered,
+    /// The caller is being handed over since then.
+    Transferring(Instant),
+    /// Hung up, refused, handed over: nobody listens.
+    Over,
+}
+
+/// Watches one call.
+#[derive(Debug)]
+pub struct Reference {
+    spec: AgentSpec,
+    truncates: bool,
+    signalling: Signalling,
+    ended: bool,
+    closed: bool,
+    greeted: bool,
+    held: bool,
+    paused: bool,
+    hung_up: bool,
+    answered_at: Option<Instant>,
+    /// The session hears commands: it was ready, or is being renewed.
+    live: bool,
+    /// It is ready.
+    ready: bool,
+    /// It is gone until it is renewed or replaced.
+    lost: bool,
+    opened: Option<usize>,
+    renewals: VecDeque<Instant>,
+    /// Tool calls of the present session without a result, and when one must have come, if one must.
+    calls: BTreeMap<ToolCallId, Option<Instant>>,
+    /// All ids of the present session.
+    ids: BTreeSet<ToolCallId>,
+    /// Tool calls the executor has, and until when.
+    executing: BTreeMap<ToolCallId, Instant>,
+    /// Audio that may be heard.
+    queued: BTreeSet<ItemId>,
+    prompts: BTreeSet<ItemId>,
+    cut: BTreeSet<ItemId>,
+    answering: bool,
+    /// The last words are being said. They may be taken back, so it is never certain again that they are not.
+    ending: bool,
+    /// They follow an `end_call`.
+    farewell: bool,
+    /// The model is gone and the caller was not told.
+    untold: bool,
+    /// Since when such a caller hears nothing.
+    quiet_since: Option<Instant>,
+}
+
+impl Reference {
+    /// A reference for a call with the agent of `spec`, whose models all truncate or all do not.
+    pub fn new(spec: AgentSpec, truncates: bool) -> Self {
+        Self {
+            spec,
+            truncates,
+            signalling: Signalling::Ringing,
+            ended: false,
+            closed: false,
+            greeted: false,
+            held: false,
+            paused: false,
+            hung_up: false,
+            answered_at: None,
+            live: false,
+            ready: false,
+            lost: false,
+            opened: None,
+            renewals: VecDeque::new(),
+            calls: BTreeMap::new(),
+            ids: BTreeSet::new(),
+            executing: BTreeMap::new(),
+            queued: BTreeSet::new(),
+            prompts: BTreeSet::new(),
+            cut: BTreeSet::new(),
+            answering: false,
+            ending: false,
+            farewell: false,
+            untold: false,
+            quiet_since: None,
+        }
+    }
+
+    /// Whether the call is over for the caller: no audio may be accepted any more.
+    pub fn is_over(&self) -> bool {
+        self.signalling == Signalling::Over
+    }
+
+    /// Checks one step.
+    pub fn observe(&mut self, step: &Step<'_>) -> Result<(), Violation> {
+        if self.ended {
+            check(step.outputs.is_empty(), || format!("{:?} after the end", step.outputs))?;
+            return check(step.timeout.is_none(), || "a timer after the end".into());
+        }
+        let must_clear = self.must_clear(step.now, step.stimulus);
+        let told = matches!(step.stimulus, Stimulus::Input(_));
+        let may_not_clear = told && self.farewell && !self.spec.end_call_cancel_on_speech;
+        self.take_stimulus(step.now, step.stimulus);
+        for (index, output) in step.outputs.iter().enumerate() {
+            check(!self.ended, || format!("{output:?} after Ended"))?;
+            self.take_output(step, output)?;
+            check(index + 1 == step.outputs.len() || !self.ended, || "Ended is not last".into())?;
+        }
+        let cleared = step.outputs.contains(&Output::Leg(LegCommand::ClearPlayout));
+        check(cleared || !must_clear, || "the caller interrupted and is not heard".into())?;
+        check(!cleared || !may_not_clear, || "the goodbye was cut".into())?;
+        if self.ended {
+            return check(step.timeout.is_none(), || "a timer after the end".into());
+        }
+        self.check_tools(step.now)?;
+        self.check_dead_air(step.now)?;
+        self.executing.retain(|_, deadline| *deadline > step.now);
+        let timeout = step.timeout.ok_or_else(|| Violation("nothing will end the call".into()))?;
+        check(timeout > step.now, || "a timer is not in the future".into())
+    }
+
+    /// Checks that the call is over and nothing is left of it.
+    pub fn finish(&self) -> Result<(), Violation> {
+        check(self.ended, || "the call does not end".into())?;
+        check(self.closed, || "the model was not closed".into())?;
+        check(self.executing.is_empty(), || format!("{:?} still run", self.executing))
+    }
+
+    /// The caller speaks over the agent, as the model hears it.
+    fn must_clear(&self, now: Instant, stimulus: &Stimulus) -> bool {
+        let speech = Stimulus::Input(Input::Model(ModelEvent::SpeechStarted));
+        let audible = self.answering || self.queued.iter().any(|item| item.0 < FIRST_PROMPT);
+        *stimulus == speech && audible && self.talks(now) && self.surely_live()
+    }
+
+    /// Caller and model talk, and nothing can have begun to end that.
+    fn talks(&self, now: Instant) -> bool {
+        let here = match self.signalling {
+            Signalling::Answered => true,
+            Signalling::Transferring(_) => !self.transferring(now),
+            Signalling::Ringing | Signalling::Answering | Signalling::Over => false,
+        };
+        let in_time = self.answered_at.is_some_and(|at| now < at + self.spec.max_duration);
+        here && in_time && !self.ending
+    }
+
+    /// The model must react. The attendant may have been given up on without a sign, for nobody stands behind him,
+    /// and so may any model while the call ends.
+    fn surely_live(&self) -> bool {
+        self.live && !self.ending && self.opened.is_some_and(|index| index < self.spec.models.len())
+    }
+
+    fn take_stimulus(&mut self, now: Instant, stimulus: &Stimulus) {
+        let Stimulus::Input(input) = stimulus else { return };
+        match input {
+            Input::Model(event) => self.take_model_event(now, event),
+            Input::ModelAudio { item, duration } => {
+                if item.0 < FIRST_PROMPT && !duration.is_zero() && !self.closed {
+                    self.queued.insert(*item);
+                    self.untold &= !self.live; // It speaks again.
+                }
+            }
+            Input::Leg(LegEvent::PlayoutDrained { item }) => {
+                self.queued.remove(item);
+            }
+            // The caller says something more: his wait begins anew.
+            Input::Leg(LegEvent::SpeechStarted | LegEvent::SpeechStopped { .. }) => {
+                self.quiet_since = None;
+            }
+            Input::Signal(event) => self.take_signal_event(now, event),
+            Input::Tool { id, .. } => {
+                self.executing.remove(id);
+            }
+            Input::Drain => self.ending = true,
+            Input::Leg(_) | Input::SpeechWritten { .. } | Input::Kill { .. } => {}
+        }
+    }
+
+    fn take_model_event(&mut self, now: Instant, event: &ModelEvent) {
+        if self.closed {
+            return;
+        }
+        match event {
+            // A session that is gone cannot become ready.
+            ModelEvent::Ready if !self.lost => {
+                self.live = true;
+                self.ready = true;
+                self.untold = false;
+            }
+            ModelEvent::Lost(_) => {
+                self.untold |= self.ready && self.talks(now);
+                self.change_session();
+                self.lost = true;
+            }
+            ModelEvent::ResponseStarted if self.live => self.answering = true,
+            ModelEvent::ResponseEnded(_) => self.answering = false,
+            ModelEvent::ToolCall(call) if self.live && self.ids.insert(call.id.clone()) => {
+                let deadline = self.surely_live().then(|| now + self.spec.tool_timeout);
+                self.calls.insert(call.id.clone(), deadline);
+            }
+            ModelEvent::ToolCancelled(id) => {
+                self.calls.remove(id);
+            }
+            _ => {}
+        }
+    }
+
+    fn take_signal_event(&mut self, now: Instant, event: &SignalEvent) {
+        match event {
+            SignalEvent::Answered if self.signalling == Signalling::Answering => {
+                self.signalling = Signalling::Answered;
+                self.answered_at = Some(now);
+            }
+            SignalEvent::Held(held) => self.held = *held,
+            SignalEvent::Transfer(TransferOutcome::Failed { .. })
+                if matches!(self.signalling, Signalling::Transferring(_)) =>
+            {
+                self.signalling = Signalling::Answered;
+            }
+            _ => {}
+        }
+    }
+
+    fn take_output(&mut self, step: &Step<'_>, output: &Output) -> Result<(), Violation> {
+        let now = step.now;
+        match output {
+            Output::Leg(command) => self.take_leg_command(now, command),
+            Output::Signal(command) => self.take_signal_command(now, command),
+            Output::Model(command) => {
+                check(!self.closed, || format!("{command:?} after Close"))?;
+                self.take_model_command(step, command)
+            }
+            Output::OpenModel { index, apologise, .. } => {
+                check(!self.closed && !self.is_over(), || "a model for nobody".into())?;
+                let expected = self.opened.map_or(0, |opened| opened + 1);
+                check(*index == expected, || format!("model {index}, not {expected}"))?;
+                let attendant = *index == self.spec.models.len();
+                check(attendant || *index < self.spec.models.len(), || "no such model".into())?;
+                check(*apologise == (attendant && *index > 0), || "a wrong apology".into())?;
+                self.opened = Some(*index);
+                self.change_session();
+                Ok(())
+            }
+            Output::Tool(call) => {
+                check(self.calls.contains_key(&call.id), || format!("{:?} not called", call.id))?;
+                check(self.executing.len() < 16, || "too many tools at a time".into())?;
+                let until = now + self.spec.tool_timeout;
+                let twice = self.executing.insert(call.id.clone(), until).is_some();
+                check(!twice, || "executed twice".into())
+            }
+            Output::CancelTool(id) => {
+                check(self.executing.remove(id).is_some(), || format!("{id:?} does not run"))
+            }
+            Output::Ended(_) => {
+                self.ended = true;
+                check(self.closed, || "ended with an open model".into())
+            }
+        }
+    }
+
+    fn take_leg_command(&mut self, now: Instant, command: &LegCommand) -> Result<(), Violation> {
+        match command {
+            LegCommand::ClearPlayout => {
+                self.queued.clear();
+                Ok(())
+            }
+            LegCommand::Play { item, prompt } => {
+                check(!self.is_over(), || "a prompt after the end".into())?;
+                check(!self.transferring(now), || "a prompt during a transfer".into())?;
+                check(item.0 >= FIRST_PROMPT, || "a prompt with an id of the model".into())?;
+                check(self.prompts.insert(*item), || "a prompt id came again".into())?;
+                self.ending |= *prompt == Prompt::Goodbye;
+                self.untold = false;
+                self.queued.insert(*item);
+                Ok(())
+            }
+            LegCommand::Pause(paused) => {
+                check(*paused != self.paused, || "paused twice".into())?;
+                let away = self.is_over() || self.transferring(now);
+                check(*paused || !away, || "speech to a caller who is away".into())?;
+                self.paused = *paused;
+                Ok(())
+            }
+            LegCommand::SendDigits(_) => Ok(()),
+        }
+    }
+
+    fn take_signal_command(
+        &mut self,
+        now: Instant,
+        command: &SignalCommand,
+    ) -> Result<(), Violation> {
+        let (allowed, next) = match command {
+            SignalCommand::Answer => {
+                (self.signalling == Signalling::Ringing, Signalling::Answering)
+            }
+            SignalCommand::Reject { .. } => {
+                (self.signalling == Signalling::Ringing, Signalling::Over)
+            }
+            SignalCommand::HangUp { .. } => {
+                // After a completed transfer the call is over for us, and still has to be hung up.
+                let twice = std::mem::replace(&mut self.hung_up, true);
+                (self.signalling != Signalling::Ringing && !twice, Signalling::Over)
+            }
+            SignalCommand::Transfer { .. } => {
+                self.untold = false;
+                let answered = self.signalling == Signalling::Answered;
+                let again = matches!(self.signalling, Signalling::Transferring(_))
+                    && !self.transferring(now);
+                (answered || again, Signalling::Transferring(now))
+            }
+        };
+        check(allowed, || format!("{command:?} while {:?}", self.signalling))?;
+        self.signalling = next;
+        Ok(())
+    }
+
+    fn take_model_command(
+        &mut self,
+        step: &Step<'_>,
+        command: &ModelCommand,
+    ) -> Result<(), Violation> {
+        match command {
+            ModelCommand::Greet(_) => {
+                check(!self.greeted, || "greeted twice".into())?;
+                check(self.signalling == Signalling::Answered, || "greeted nobody".into())?;
+                check(self.live, || "a greeting by nobody".into())?;
+                self.greeted = true;
+                Ok(())
+            }
+            ModelCommand::Say(_) => {
+                check(!self.is_over() && !self.transferring(step.now), || "nobody listens".into())
+            }
+            ModelCommand::ToolResult { id, outcome } => {
+                let open = self.calls.remove(id).is_some();
+                check(open, || format!("a result nobody waits for: {id:?}"))?;
+                let cancelled = *outcome == ToolOutcome::Cancelled;
+                check(!cancelled, || "a cancelled call was answered".into())?;
+                let ending =
+                    matches!(outcome, ToolOutcome::Answered(it) if it["status"] == "ending");
+                self.ending |= ending;
+                self.farewell |= ending;
+                self.executing.remove(id);
+                Ok(())
+            }
+            ModelCommand::Truncate { item, heard } => {
+                check(!heard.is_zero(), || "truncated to nothing".into())?;
+                self.check_cut(step.stimulus, *item, Some(*heard))
+            }
+            ModelCommand::Forget { item } => self.check_cut(step.stimulus, *item, None),
+            ModelCommand::Renew { .. } => {
+                check(!self.is_over(), || "renewed for nobody".into())?;
+                self.renewals.retain(|at| step.now.duration_since(*at) < Duration::from_secs(60));
+                self.renewals.push_back(step.now);
+                check(self.renewals.len() <= 3, || "renewed too often".into())?;
+                let alive = !self.lost;
+                self.change_session();
+                self.live = alive; // The old connection may still be heard.
+                Ok(())
+            }
+            ModelCommand::Close => {
+                self.closed = true;
+                self.live = false;
+                self.calls.clear();
+                self.signalling = Signalling::Over;
+                Ok(())
+            }
+            ModelCommand::Digits(digits) => {
+                check((1..=32).contains(&digits.len()), || format!("{} digits", digits.len()))
+            }
+            ModelCommand::Cancel => Ok(()),
+        }
+    }
+
+    /// `item` may only be truncated or forgotten when the leg has just reported it as cut, and once.
+    fn check_cut(
+        &mut self,
+        stimulus: &Stimulus,
+        item: ItemId,
+        heard: Option<Duration>,
+    ) -> Result<(), Violation> {
+        let Stimulus::Input(Input::Leg(LegEvent::PlayoutCleared { cut })) = stimulus else {
+            return Err(Violation(format!("{item:?} was not cut")));
+        };
+        let real = cut.iter().any(|cut| {
+            cut.item == item
+                && heard.is_none_or(|heard| heard <= cut.heard && heard <= cut.received)
+        });
+        check(real, || format!("{item:?} was not cut at {heard:?}"))?;
+        check(self.truncates, || "told a model that need not be told".into())?;
+        check(self.cut.insert(item), || format!("{item:?} was cut twice"))
+    }
+
+    fn check_tools(&mut self, now: Instant) -> Result<(), Violation> {
+        let late = self.calls.iter().find(|(_, deadline)| deadline.is_some_and(|at| at <= now));
+        check(late.is_none() || self.ending, || format!("{late:?} was not answered"))
+    }
+
+    fn check_dead_air(&mut self, now: Instant) -> Result<(), Violation> {
+        let quiet = self.untold && self.queued.is_empty() && !self.held && self.talks(now);
+        if !quiet {
+            self.quiet_since = None;
+            return Ok(());
+        }
+        let since = *self.quiet_since.get_or_insert(now);
+        let span = now.duration_since(since);
+        check(span <= LONGEST_DEAD_AIR, || format!("{span:?} of dead air"))
+    }
+
+    fn transferring(&self, now: Instant) -> bool {
+        matches!(self.signalling, Signalling::Transferring(at) if now < at + self.spec.transfer_timeout)
+    }
+
+    /// The next session knows nothing of the tools and answers of this one.
+    fn change_session(&mut self) {
+        self.calls.clear();
+        self.ids.clear();
+        self.answering = false;
+        self.live = false;
+        self.ready = false;
+        self.lost = false;
+    }
+}
+
+fn check(holds: bool, otherwise: impl FnOnce() -> String) -> Result<(), Violation> {
+    if holds { Ok(()) } else { Err(Violation(otherwise())) }
+}

@@ -1,0 +1,134 @@
+//! Traces that break the rules, one by one.
+
+use serde_json::json;
+use tandem_call::{Cut, Greet, HangupCause, ToolCall, TransferKind, TransferTarget};
+
+use super::*;
+use crate::events::test_agent;
+
+fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+fn model(event: ModelEvent) -> Stimulus {
+    Stimulus::Input(Input::Model(event))
+}
+
+fn tool_call() -> ModelEvent {
+    ModelEvent::ToolCall(ToolCall {
+        id: ToolCallId("t1".into()),
+        name: "find_repair".into(),
+        arguments: Ok(json!({})),
+    })
+}
+
+fn result() -> Output {
+    Output::Model(ModelCommand::ToolResult {
+        id: ToolCallId("t1".into()),
+        outcome: ToolOutcome::TimedOut,
+    })
+}
+
+fn audio() -> Stimulus {
+    Stimulus::Input(Input::ModelAudio { item: ItemId(1), duration: ms(500) })
+}
+
+fn transfer() -> Output {
+    let target = TransferTarget { kind: TransferKind::Extension, target: "1".into() };
+    Output::Signal(SignalCommand::Transfer { target, headers: Vec::new() })
+}
+
+fn play(item: u64) -> Output {
+    let item = ItemId(FIRST_PROMPT + item);
+    Output::Leg(LegCommand::Play { item, prompt: Prompt::OneMoment })
+}
+
+type Steps = Vec<(Stimulus, Vec<Output>)>;
+
+/// Steps of 100 ms from a call that has just been answered by a model that is ready.
+fn broken_by(steps: &[(Stimulus, Vec<Output>)]) -> String {
+    let start = Instant::now();
+    let mut reference = Reference::new(test_agent(), true);
+    let open = Output::OpenModel { index: 0, history: Vec::new(), apologise: false };
+    let setup = [
+        (Stimulus::New, vec![open]),
+        (model(ModelEvent::Ready), vec![Output::Signal(SignalCommand::Answer)]),
+        (Stimulus::Input(Input::Signal(SignalEvent::Answered)), vec![]),
+    ];
+    for (index, (stimulus, outputs)) in setup.iter().chain(steps).enumerate() {
+        let now = start + ms(100) * index as u32;
+        let ends = outputs.iter().any(|output| matches!(output, Output::Ended(_)));
+        let timeout = (!ends).then(|| now + ms(1));
+        let step = Step { now, stimulus, outputs, timeout };
+        if let Err(Violation(text)) = reference.observe(&step) {
+            assert_eq!(index, setup.len() + steps.len() - 1, "too early: {text}");
+            return text;
+        }
+    }
+    reference.finish().expect_err("nothing was broken").0
+}
+
+#[test]
+fn each_broken_rule_is_seen() {
+    let timeout = || Stimulus::Timeout;
+    let greet = || Output::Model(ModelCommand::Greet(Greet::Exactly("Hello.".into())));
+    let hang_up = || Output::Signal(SignalCommand::HangUp { cause: HangupCause::NormalClearing });
+    let close = || Output::Model(ModelCommand::Close);
+    let cleared = |heard| {
+        let cut = vec![Cut { item: ItemId(1), heard, received: ms(500) }];
+        Stimulus::Input(Input::Leg(LegEvent::PlayoutCleared { cut }))
+    };
+    let truncate = |heard| Output::Model(ModelCommand::Truncate { item: ItemId(1), heard });
+    let quiet = || (timeout(), vec![]);
+    let cases: Vec<(&str, Steps)> = vec![
+        ("the call does not end", vec![quiet()]),
+        ("greeted twice", vec![(timeout(), vec![greet(), greet()])]),
+        ("a result nobody waits for", vec![(timeout(), vec![result()])]),
+        (
+            "a result nobody waits for",
+            vec![(model(tool_call()), vec![result()]), (timeout(), vec![result()])],
+        ),
+        ("was not answered", {
+            let mut steps = vec![(model(tool_call()), vec![])];
+            steps.extend((0..90).map(|_| quiet()));
+            steps
+        }),
+        (
+            "the caller interrupted",
+            vec![(audio(), vec![]), (model(ModelEvent::SpeechStarted), vec![])],
+        ),
+        ("was not cut", vec![(audio(), vec![]), (timeout(), vec![truncate(ms(100))])]),
+        ("was not cut at", vec![(cleared(ms(100)), vec![truncate(ms(600))])]),
+        ("cut twice", vec![(cleared(ms(100)), vec![truncate(ms(100)), truncate(ms(100))])]),
+        ("after Close", vec![(timeout(), vec![hang_up(), close(), result()])]),
+        ("a prompt after the end", vec![(timeout(), vec![hang_up(), close(), play(0)])]),
+        ("during a transfer", vec![(timeout(), vec![transfer(), play(0)])]),
+        ("nobody listens", {
+            let say = Output::Model(ModelCommand::Say("Well?".into()));
+            vec![(timeout(), vec![transfer(), say])]
+        }),
+        ("a prompt id came again", vec![(timeout(), vec![play(0), play(0)])]),
+        ("while Over", vec![(timeout(), vec![hang_up(), hang_up()])]),
+        ("of dead air", {
+            let failure = tandem_call::ModelFailure {
+                reaction: tandem_call::Reaction::Retry { after: ms(1) },
+                reason: String::new(),
+            };
+            let mut steps = vec![(model(ModelEvent::Lost(failure)), vec![])];
+            steps.extend((0..21).map(|_| quiet()));
+            steps
+        }),
+        ("model 2, not 1", {
+            let open = Output::OpenModel { index: 2, history: Vec::new(), apologise: true };
+            vec![(timeout(), vec![open])]
+        }),
+        ("renewed too often", {
+            let renew = Output::Model(ModelCommand::Renew { history: Vec::new() });
+            vec![(timeout(), vec![renew; 4])]
+        }),
+    ];
+    for (rule, steps) in cases {
+        let text = broken_by(&steps);
+        assert!(text.contains(rule), "{rule}: {text}");
+    }
+}
