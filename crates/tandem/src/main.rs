@@ -1,1 +1,7 @@
-fn main() {}
+//! `tandem`: see `tandem help`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tandem::cli::main()
+}

@@ -1,0 +1,95 @@
+//! `tandem bench`: latency of a daemon with many calls, measured from outside it.
+
+use std::{env, fs, io, path::PathBuf, time::Duration};
+
+use clap::Args;
+use serde_json::json;
+use tandem_load::{BenchError, BenchPlan, BenchReport};
+
+use crate::terminal::Paint;
+
+/// `tandem bench`
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Examples:
+  tandem bench                          100 calls for 30 seconds, against a daemon of its own
+  tandem bench --calls 300 --seconds 60 --json bench.json
+
+A daemon is started as a process of its own, with a model that runs here. Everything is on loopback, G.711 all the way.
+Latency counts from the instant a packet was meant to leave. The null relay is the least that any bridge costs on this
+machine. As root, or with CAP_SYS_NICE, the measuring threads use SCHED_FIFO; the daemon does not.
+
+The exit code is 1 when a target is missed, or when this machine is too busy to measure on.")]
+pub struct BenchArgs {
+    /// Calls at the same time
+    #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub calls: u16,
+    /// How long the daemon is measured
+    #[arg(long, default_value_t = 30, value_name = "SECONDS", value_parser = clap::value_parser!(u16).range(1..=600))]
+    pub seconds: u16,
+    /// Decides when the model speaks
+    #[arg(long, default_value_t = 1, value_name = "NUMBER")]
+    pub seed: u64,
+    /// Schedule daemon and null relay with SCHED_FIFO too, to see the code without the scheduler
+    #[arg(long)]
+    pub fifo: bool,
+    /// Report even if the generator is this late at p99; it is part of the latencies [default: 100 with SCHED_FIFO, else 500]
+    #[arg(long, value_name = "MICROSECONDS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_lateness: Option<u32>,
+    /// Write all figures as JSON to this file as well
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+/// Why there are no figures.
+#[derive(Debug, thiserror::Error)]
+pub enum BenchFailed {
+    /// This program does not know where it is.
+    #[error("this program can't be found to start it again: {0}")]
+    Executable(io::Error),
+    /// It was not measured.
+    #[error(transparent)]
+    Bench(#[from] BenchError),
+    /// The file could not be written.
+    #[error("{}: {source}", path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// Measures as `args` say, and tells `progress` what it is doing.
+pub fn run(args: &BenchArgs, progress: &dyn Fn(&str)) -> Result<BenchReport, BenchFailed> {
+    let plan = BenchPlan {
+        daemon: env::current_exe().map_err(BenchFailed::Executable)?,
+        calls: args.calls,
+        length: Duration::from_secs(args.seconds.into()),
+        seed: args.seed,
+        fifo_daemon: args.fifo,
+        lateness_limit: args.max_lateness.map(|limit| Duration::from_micros(limit.into())),
+    };
+    let report = tandem_load::run(&plan, progress)?;
+    if let Some(path) = &args.json {
+        let json =
+            json!({ "passed": report.passed(), "targets": report.targets(), "figures": report });
+        fs::write(path, format!("{json:#}\n"))
+            .map_err(|source| BenchFailed::Json { path: path.clone(), source })?;
+    }
+    Ok(report)
+}
+
+/// The report for a person.
+pub fn text(report: &BenchReport, paint: Paint) -> String {
+    let mut text = format!("{}\n", report.table());
+    if !report.was_quiet() {
+        let warning = "the null relay was not the same before and after: something else was running on this machine";
+        text += &format!("{}\n", paint.warning(warning));
+    }
+    for target in report.targets() {
+        let verdict = if target.met { paint.good("pass") } else { paint.bad("FAIL") };
+        text += &format!("\n{verdict}  {}: {}, target {}", target.name, target.seen, target.bound);
+    }
+    text
+}

@@ -1,0 +1,219 @@
+//! Which agent answers which number, and where people are reached.
+
+use tandem_call::{TransferKind, TransferTarget};
+
+use super::{
+    listeners::printable,
+    reader::{Section, Value},
+};
+use crate::number::{self, Pattern};
+
+/// One line of the number plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NumberRoute {
+    /// As it is written in the file.
+    pub written: String,
+    /// The numbers it stands for.
+    pub pattern: Pattern,
+    /// The agent that answers.
+    pub agent: String,
+    /// A name for people.
+    pub label: Option<String>,
+    /// Where `transfer_to_human` leads for calls to it.
+    pub ai_transfer: Option<TransferTarget>,
+    /// A disabled number is not answered.
+    pub enabled: bool,
+    /// Line in the file; 0 when it was not written by anybody.
+    pub line: usize,
+}
+
+/// A route and where its agent is named, so that an unknown one can be pointed at.
+pub(crate) struct ReadRoute {
+    pub(crate) route: NumberRoute,
+    pub(crate) agent_span: std::ops::Range<usize>,
+}
+
+/// Reads `[numbers]`: `"+13055551234" = "reception"` or a table with `agent` and more.
+pub(crate) fn read_numbers(section: Section<'_, '_>) -> Vec<ReadRoute> {
+    let mut routes: Vec<ReadRoute> = Vec::new();
+    for (written, value) in section.entries(100_000) {
+        let pattern = match written.parse::<Pattern>() {
+            Ok(pattern) => Some(pattern),
+            Err(why) => {
+                value.mistakes().error(value.key_span(), format!("[numbers]: {why}"));
+                None
+            }
+        };
+        let read = read_route(&written, pattern.clone(), &value);
+        let (Some(pattern), Some(read)) = (pattern, read) else { continue };
+        if let Some(other) = routes.iter().find(|other| other.route.pattern == pattern) {
+            value.mistakes().error_with_fix(
+                value.key_span(),
+                format!("[numbers]: {written:?} and {:?} are the same number", other.route.written),
+                "keep one of the two",
+            );
+            continue;
+        }
+        routes.push(read);
+    }
+    routes
+}
+
+fn read_route(written: &str, pattern: Option<Pattern>, value: &Value<'_, '_>) -> Option<ReadRoute> {
+    let pattern = pattern.unwrap_or(Pattern::Any);
+    let mut route = NumberRoute {
+        written: written.to_owned(),
+        pattern,
+        agent: String::new(),
+        label: None,
+        ai_transfer: None,
+        enabled: true,
+        line: value.mistakes().line_of(value.key_span()),
+    };
+    if value.is_string() {
+        route.agent = value.string(64)?.to_owned();
+        return Some(ReadRoute { route, agent_span: value.span() });
+    }
+    let mut section = value.section()?;
+    let agent = section.value("agent");
+    route.label = section.string("label", 100);
+    route.ai_transfer = section.value("ai_transfer").and_then(|target| read_target(&target));
+    route.enabled = section
+        .parsed("status", |status| match status {
+            "active" => Ok(true),
+            "disabled" => Ok(false),
+            _ => Err(format!("{status:?} must be \"active\" or \"disabled\"")),
+        })
+        .unwrap_or(true);
+    let (span, mistakes) = (section.span().clone(), section.mistakes());
+    section.finish(&[
+        "route",
+        "kind",
+        "country",
+        "schedule_id",
+        "after_hours",
+        "recording",
+        "operator_ids",
+        "metadata",
+    ]);
+    let Some(agent) = agent else {
+        mistakes.error_with_fix(
+            &span,
+            format!("[numbers]: {written:?} has no `agent`"),
+            "add `agent = \"…\"` with the name of an agent",
+        );
+        return None;
+    };
+    route.agent = agent.string(64)?.to_owned();
+    Some(ReadRoute { route, agent_span: agent.span() })
+}
+
+/// Reads `{ type = "queue", target = "support" }`.
+pub(crate) fn read_target(value: &Value<'_, '_>) -> Option<TransferTarget> {
+    let mut section = value.section()?;
+    let kind = section.value("type");
+    let target = section.value("target");
+    let path = value.path().to_owned();
+    let (span, mistakes) = (section.span().clone(), section.mistakes());
+    section.finish(&["mode", "announce", "timeout_s", "on_failure"]);
+    let (Some(kind), Some(target)) = (kind, target) else {
+        mistakes.error_with_fix(
+            &span,
+            format!("`{path}` needs `type` and `target`"),
+            "for example { type = \"extension\", target = \"200\" }",
+        );
+        return None;
+    };
+    let kind = kind.parsed(parse_kind);
+    let target = target.parsed(|text| match kind {
+        Some(kind) => parse_target(kind, text),
+        None => printable(text, 256).map(str::to_owned),
+    });
+    Some(TransferTarget { kind: kind?, target: target? })
+}
+
+/// The kind of transfer target called `name`.
+pub(crate) fn parse_kind(name: &str) -> Result<TransferKind, String> {
+    Ok(match name {
+        "extension" => TransferKind::Extension,
+        "queue" => TransferKind::Queue,
+        "ringgroup" => TransferKind::Ringgroup,
+        "ivr" => TransferKind::Ivr,
+        "voicemail" => TransferKind::Voicemail,
+        "conference" => TransferKind::Conference,
+        "external" => TransferKind::External,
+        "sip" => TransferKind::Sip,
+        "operator" | "ai_agent" => {
+            return Err(format!(
+                "transfers to {name:?} are not supported by this version of Tandem"
+            ));
+        }
+        _ => {
+            return Err(format!(
+                "{name:?} is no kind of transfer: extension, queue, ringgroup, ivr, voicemail, conference, external, sip"
+            ));
+        }
+    })
+}
+
+fn parse_target(kind: TransferKind, text: &str) -> Result<String, String> {
+    let text = printable(text.trim(), 256)?;
+    match kind {
+        TransferKind::Extension => {
+            if (2..=10).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit()) {
+                return Ok(text.to_owned());
+            }
+            Err(format!("{text:?} is no extension: 2 to 10 digits"))
+        }
+        TransferKind::External => number::e164(text)
+            .ok_or_else(|| format!("{text:?} is no E.164 number, as in +13055551234")),
+        TransferKind::Sip => {
+            let rest = text.strip_prefix("sip:").or_else(|| text.strip_prefix("sips:"));
+            if rest.is_some_and(|rest| !rest.is_empty() && !rest.contains(char::is_whitespace)) {
+                return Ok(text.to_owned());
+            }
+            Err(format!("{text:?} is no SIP URI, as in sip:desk@192.0.2.7"))
+        }
+        TransferKind::Queue
+        | TransferKind::Ringgroup
+        | TransferKind::Ivr
+        | TransferKind::Voicemail
+        | TransferKind::Conference => {
+            let allowed =
+                |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '+' | '*');
+            if text.len() <= 64 && text.chars().all(allowed) {
+                return Ok(text.to_owned());
+            }
+            Err(format!("{text:?} must hold letters, digits and - _ . + * only, at most 64"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transfer_target_has_the_shape_of_its_kind() {
+        for (kind, text, good) in [
+            (TransferKind::Extension, "200", true),
+            (TransferKind::Extension, "2", false),
+            (TransferKind::Extension, "20a", false),
+            (TransferKind::External, "+1 (305) 555-1234", true),
+            (TransferKind::External, "3055551234", false),
+            (TransferKind::Sip, "sip:desk@192.0.2.7;transport=tcp", true),
+            (TransferKind::Sip, "desk@192.0.2.7", false),
+            (TransferKind::Sip, "sip:a@b\r\nX-Evil: 1", false),
+            (TransferKind::Sip, "sip:a@b>;x=<", false),
+            (TransferKind::Queue, "support_1", true),
+            (TransferKind::Queue, "support;x", false),
+            (TransferKind::Queue, "", false),
+        ] {
+            assert_eq!(parse_target(kind, text).is_ok(), good, "{kind:?} {text:?}");
+        }
+        assert_eq!(
+            parse_target(TransferKind::External, "+1 (305) 555-1234").unwrap(),
+            "+13055551234"
+        );
+    }
+}

@@ -1,0 +1,22 @@
+//! The daemon's own parts: configuration, routing, command line, checks and the softphone.
+//!
+//! - [`config`]: one TOML file, all mistakes reported together.
+//! - [`number`]: dialled numbers and patterns; [`routing`]: which agent answers, and why.
+//! - [`cli`]: the commands; [`check`] and [`softphone`] are what two of them do; [`terminal`] and [`logging`] serve all.
+//! - [`bench`]: latency with many calls, measured from outside the daemon.
+//! - [`serve`]: the daemon; [`wiring`] joins the configuration to its parts; [`descriptors`]: what the system allows it.
+//! - [`demo`]: a daemon and a caller in one process.
+
+pub mod bench;
+pub mod check;
+pub mod cli;
+pub mod config;
+pub mod demo;
+pub mod descriptors;
+pub mod logging;
+pub mod number;
+pub mod routing;
+pub mod serve;
+pub mod softphone;
+pub mod terminal;
+pub mod wiring;

@@ -1,0 +1,174 @@
+//! The daemon: starts every part, reloads on SIGHUP, drains on SIGTERM.
+
+use std::{io, path::PathBuf, sync::Arc, thread, time::Duration};
+
+use tandem_attendant::Voice;
+use tandem_call::Patience;
+use tandem_exchange::{Exchange, ExchangeSettings, NotedTools, RecordLog};
+use tandem_sip::{SipEndpoint, SipHandle};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{
+    config::{Config, ConfigError, Loaded, listener_name},
+    wiring::Plan,
+};
+
+/// Why the daemon did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The configuration can't be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The record file can't be opened.
+    #[error("records.path {}: {source}; name a file that this user may write", path.display())]
+    Records {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A SIP listener can't be bound.
+    #[error("SIP: {0}")]
+    Sip(String),
+    /// The system gives no threads, timers or signals.
+    #[error("the system refused a thread or a signal handler: {0}")]
+    System(#[from] io::Error),
+}
+
+/// A running daemon.
+pub struct Daemon {
+    exchange: Exchange,
+    sip: SipHandle,
+    records: RecordLog,
+    voice: Voice,
+    calls: tokio::task::JoinHandle<()>,
+    warming: tokio::task::JoinHandle<()>,
+    drain: Duration,
+}
+
+impl Daemon {
+    /// Starts everything that `config` names. Listens when this returns.
+    pub async fn start(config: Config) -> Result<Self, ServeError> {
+        let records = RecordLog::open(&config.records.path)
+            .map_err(|source| ServeError::Records { path: config.records.path.clone(), source })?;
+        let voice = Voice::open(config.voice.clone(), tokio::runtime::Handle::current());
+        let settings = exchange_settings(&config);
+        let drain = config.limits.drain;
+        let (sip, incoming) =
+            SipEndpoint::bind(config.sip.clone()).await.map_err(|error| ServeError::Sip(error.to_string()))?;
+        let plan = Arc::new(Plan::new(config));
+        let warming = warm(&voice, Arc::clone(&plan));
+        let exchange =
+            Exchange::start(settings, plan, voice.clone(), records.clone(), Arc::new(NotedTools))?;
+        let calls = tokio::spawn({
+            let exchange = exchange.clone();
+            async move { exchange.run(incoming).await }
+        });
+        Ok(Self { exchange, sip, records, voice, calls, warming, drain })
+    }
+
+    /// The SIP side: its addresses, its counters.
+    pub fn sip(&self) -> &SipHandle {
+        &self.sip
+    }
+
+    /// Calls that are live, or whose record is not on disk yet.
+    pub fn live_calls(&self) -> usize {
+        self.exchange.live_calls()
+    }
+
+    /// Puts agents and numbers of `config` in force for new calls. Listeners, ports and limits stay as they are.
+    pub fn reload(&mut self, config: Config) {
+        let plan = Arc::new(Plan::new(config));
+        self.warming = warm(&self.voice, Arc::clone(&plan));
+        self.exchange.set_routes(plan);
+    }
+
+    /// Waits until the fixed sentences of the attendant's scripts are rendered.
+    pub async fn warmed(&mut self) {
+        if (&mut self.warming).await.is_err() {
+            tracing::error!("rendering the attendant's sentences was broken off");
+        }
+    }
+
+    /// Refuses new calls, lets the live ones end, stops listening.
+    pub async fn stop(self) {
+        self.sip.set_draining(true);
+        let live = self.exchange.live_calls();
+        tracing::info!(live, patience = ?self.drain, "draining: no new calls");
+        let hung_up = self.exchange.drain(self.drain).await;
+        if hung_up > 0 {
+            tracing::warn!(hung_up, "the drain time was over: calls were hung up");
+        }
+        self.sip.shutdown().await;
+        self.calls.abort();
+        let waiting = self.records.stats().waiting;
+        if waiting > 0 {
+            tracing::error!(waiting, "call records could not be written and are lost");
+        }
+        tracing::info!("stopped");
+    }
+}
+
+/// Runs the daemon until SIGTERM or SIGINT. `file` is read again on SIGHUP.
+pub async fn run(loaded: Loaded) -> Result<(), ServeError> {
+    let Loaded { config, file, findings } = loaded;
+    if !findings.is_empty() {
+        eprint!("{findings}");
+    }
+    let (mut hangup, mut terminate, mut interrupt) = (
+        signal(SignalKind::hangup())?,
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    );
+    let mut daemon = Daemon::start(config).await?;
+    for listener in daemon.sip().listeners() {
+        tracing::info!("listening for SIP on {}", listener_name(listener));
+    }
+    loop {
+        tokio::select! {
+            _ = hangup.recv() => match Config::load(file.as_deref()) {
+                Ok(Loaded { config, .. }) => {
+                    daemon.reload(config);
+                    tracing::info!("agents and numbers reloaded; live calls keep theirs");
+                }
+                Err(error) => tracing::error!("not reloaded, the old configuration stays:\n{error}"),
+            },
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+        }
+    }
+    // A second signal ends the process at once.
+    tokio::select! {
+        () = daemon.stop() => {}
+        _ = terminate.recv() => tracing::warn!("second signal: stopping at once"),
+        _ = interrupt.recv() => tracing::warn!("second signal: stopping at once"),
+    }
+    Ok(())
+}
+
+fn exchange_settings(config: &Config) -> ExchangeSettings {
+    ExchangeSettings {
+        workers: thread::available_parallelism().map_or(1, usize::from),
+        max_calls: config.limits.max_calls as usize,
+        retry_after: config.sip.retry_after,
+        media_bind: config.media.bind,
+        media_address: config.media.address,
+        media_ports: config.media.ports.clone(),
+        media_timeout: config.media.timeout,
+        patience: Patience { answer_after: config.limits.answer_after, ..Patience::default() },
+    }
+}
+
+/// Renders what never changes in the background, so that no caller waits for it.
+fn warm(voice: &Voice, plan: Arc<Plan>) -> tokio::task::JoinHandle<()> {
+    let voice = voice.clone();
+    tokio::spawn(async move {
+        for (language, script) in plan.scripts() {
+            let warmed = voice.warm(language, script).await;
+            for (sentence, error) in warmed.failed {
+                tracing::warn!(%error, sentence, "a sentence of a script can't be rendered; a shipped one stands in");
+            }
+        }
+    })
+}

@@ -1,0 +1,85 @@
+//! What a call of the softphone is to do, with every file read and every word understood.
+
+use std::{
+    net::IpAddr,
+    path::PathBuf,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use tandem_media::Law;
+use tandem_sip::Credential;
+
+use super::{Action, Cue, Target, wav};
+use crate::cli::CallArgs;
+
+/// A call to be made.
+#[derive(Debug, Clone)]
+pub struct CallPlan {
+    /// Whom.
+    pub target: Target,
+    /// From, as the user wrote it: a number, a name or a SIP URI.
+    pub from: String,
+    /// What happens when.
+    pub cues: Vec<(Cue, Action)>,
+    /// Where the recording goes.
+    pub record: Option<PathBuf>,
+    /// Hang up so long after the answer.
+    pub duration: Duration,
+    /// No RTP for so long ends the call.
+    pub media_timeout: Duration,
+    /// Answers a challenge.
+    pub credentials: Option<Credential>,
+    /// Headers of the INVITE.
+    pub headers: Vec<(String, String)>,
+    /// Codecs to offer, best first.
+    pub codecs: Vec<Law>,
+    /// Local address; none = the one that reaches the target.
+    pub local: Option<IpAddr>,
+    /// Call records of a Tandem on this machine.
+    pub ledger: Option<PathBuf>,
+}
+
+impl CallPlan {
+    /// The plan that `args` describe. Fails with a text that says which argument is wrong.
+    pub fn new(args: &CallArgs) -> Result<Self, String> {
+        let mut cues = Vec::new();
+        for cue in &args.wav {
+            cues.push((cue.when, Action::Play(wav::load(&cue.file)?)));
+        }
+        cues.extend(args.digits.iter().map(|cue| (cue.when, Action::Press(cue.digits.clone()))));
+        cues.extend(args.hang_up.map(|when| (when, Action::HangUp)));
+        let mut codecs: Vec<Law> = Vec::new();
+        for law in args.codec.iter().copied().map(Law::from) {
+            if !codecs.contains(&law) {
+                codecs.push(law);
+            }
+        }
+        let credentials = match (&args.user, &args.password) {
+            (Some(username), Some(password)) => {
+                Some(Credential { username: username.clone(), password: password.clone() })
+            }
+            _ => None,
+        };
+        let headers = args.header.iter().map(|header| (header.name.clone(), header.value.clone()));
+        Ok(Self {
+            target: args.uri.parse()?,
+            from: args.from.clone(),
+            cues,
+            record: args.record.clone(),
+            duration: Duration::from_secs(args.duration.into()),
+            media_timeout: Duration::from_secs(15),
+            credentials,
+            headers: headers.collect(),
+            codecs,
+            local: args.local,
+            ledger: args.ledger.clone(),
+        })
+    }
+}
+
+/// A number nobody else has: from the clocks of this machine and the process.
+pub(crate) fn seed(now: Instant) -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    RandomState::new().hash_one((now, wall, std::process::id()))
+}

@@ -1,0 +1,74 @@
+//! baresip, a real softphone, calls the real daemon and is handed to a second baresip.
+
+mod common;
+
+use std::path::Path;
+
+use common::{Daemon, baresip::Baresip, installed, wait_until};
+
+/// Eight seconds of silence with a 440 Hz tone in it, as something to hear.
+fn tone(path: &Path) {
+    let spec = hound::WavSpec { channels: 1, sample_rate: 8_000, bits_per_sample: 16, sample_format: hound::SampleFormat::Int };
+    let mut wav = hound::WavWriter::create(path, spec).unwrap();
+    for sample in 0..64_000_u32 {
+        let phase = f64::from(sample) * 440.0 / 8_000.0 * std::f64::consts::TAU;
+        wav.write_sample((phase.sin() * 6_000.0) as i16).unwrap();
+    }
+    wav.finalize().unwrap();
+}
+
+fn silence(path: &Path) {
+    let spec = hound::WavSpec { channels: 1, sample_rate: 8_000, bits_per_sample: 16, sample_format: hound::SampleFormat::Int };
+    let mut wav = hound::WavWriter::create(path, spec).unwrap();
+    for _ in 0..80_000 {
+        wav.write_sample(0_i16).unwrap();
+    }
+    wav.finalize().unwrap();
+}
+
+/// Seconds of sound above -40 dBFS.
+fn seconds_of_sound(pcm: &[i16]) -> f64 {
+    let loud = pcm.chunks(80).filter(|block| block.iter().any(|sample| sample.unsigned_abs() > 330)).count();
+    loud as f64 / 100.0
+}
+
+#[test]
+fn a_caller_hears_the_attendant_presses_zero_and_is_transferred_by_refer() {
+    if !installed("baresip") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (quiet, human) = (folder.path().join("quiet.wav"), folder.path().join("human.wav"));
+    silence(&quiet);
+    tone(&human);
+    let mut second = Baresip::start("human", true, &human);
+    let mut caller = Baresip::start("caller", false, &quiet);
+    let daemon = Daemon::start(&format!(
+        r#"
+[agents.reception]
+transfer = {{ type = "sip", target = "sip:human@127.0.0.1:{}" }}
+[numbers]
+"*" = "reception"
+"#,
+        second.port
+    ));
+
+    caller.command("dial", &format!("sip:13055551234@{}", daemon.sip));
+    caller.wait_for_event("CALL_ESTABLISHED", "13055551234");
+    wait_until("the caller to hear the attendant", || {
+        caller.heard().first().is_some_and(|pcm| seconds_of_sound(pcm) > 1.5)
+    });
+    caller.command("sndcode", "0");
+    second.wait_for_event("CALL_ESTABLISHED", "caller");
+    caller.wait_for_event("CALL_ESTABLISHED", "human");
+    wait_until("the caller to hear the human", || {
+        caller.heard().get(1).is_some_and(|pcm| seconds_of_sound(pcm) > 1.0)
+    });
+
+    let record = &daemon.wait_for_records(1)[0];
+    assert_eq!(record["end_reason"], "transferred", "{record}");
+    assert_eq!(record["transfer"]["status"], "completed", "{record}");
+    assert_eq!(record["tools"][0]["name"], "transfer_to_human", "{record}");
+    assert_eq!(record["quality"]["codec"], "PCMU", "{record}");
+    assert!(record["first_audio_ms"].is_number(), "{record}");
+}

@@ -1,0 +1,172 @@
+//! The real daemon as a child process, and what its peers need.
+
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
+pub mod baresip;
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// How long anything outside may take before a test gives up on it.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Whether a program can be run; a test that needs a peer from Debian says so and passes when it is not there, unless
+/// `TANDEM_PEERS=required` is set, as `make test` does.
+pub fn installed(program: &str) -> bool {
+    let found = Command::new("sh")
+        .args(["-c", &format!("command -v {program}")])
+        .stdout(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success());
+    let required = std::env::var("TANDEM_PEERS").is_ok_and(|value| value == "required");
+    assert!(found || !required, "{program} is not installed; scripts/install-test-tools.sh installs it");
+    if !found {
+        eprintln!("{program} is not installed: skipped. Run `make test` to have it installed.");
+    }
+    found
+}
+
+/// A daemon that runs until it is dropped.
+pub struct Daemon {
+    child: Child,
+    /// Its working folder: configuration and records.
+    pub folder: TempDir,
+    /// Where it listens for SIP over UDP.
+    pub sip: SocketAddr,
+    log: mpsc::Receiver<String>,
+}
+
+impl Daemon {
+    /// Starts the daemon with `config`, to which a SIP listener on a free loopback port and the records' path are
+    /// added.
+    pub fn start(config: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let file = folder.path().join("tandem.toml");
+        let config = format!(
+            "{config}\n[sip]\nlisten = [\"udp:127.0.0.1:0\", \"tcp:127.0.0.1:0\"]\n[records]\npath = \"calls.jsonl\"\n"
+        );
+        fs::write(&file, config).expect("the configuration can be written");
+        let mut child = Command::new(env!("CARGO_BIN_EXE_tandem"))
+            .arg("serve")
+            .arg("-c")
+            .arg(&file)
+            .env("RUST_LOG", std::env::var("RUST_LOG").unwrap_or_else(|_| "info".into()))
+            .env("TEST_MODEL_KEY", tandem_sim::FakeConfig::KEY)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the daemon starts");
+        let log = lines(child.stderr.take().expect("stderr is piped"));
+        let sip = loop {
+            let line = log.recv_timeout(PATIENCE).expect("the daemon says where it listens");
+            if let Some(address) = listening(&line) {
+                break address;
+            }
+        };
+        Self { child, folder, sip, log }
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Open descriptors.
+    pub fn descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("the daemon runs").count()
+    }
+
+    /// The records on disk.
+    pub fn records(&self) -> Vec<Value> {
+        let text = fs::read_to_string(self.folder.path().join("calls.jsonl")).unwrap_or_default();
+        text.lines().map(|line| serde_json::from_str(line).expect("a record is JSON")).collect()
+    }
+
+    /// Waits until `count` records are on disk and returns all there are.
+    pub fn wait_for_records(&self, count: usize) -> Vec<Value> {
+        wait_until(&format!("{count} call records"), || self.records().len() >= count);
+        self.records()
+    }
+
+    /// Sends a signal by its name.
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill").arg(format!("-{name}")).arg(self.pid().to_string()).status();
+        assert!(status.expect("kill exists").success());
+    }
+
+    /// Waits until the process has ended by itself; its exit code.
+    pub fn wait(&mut self) -> Option<i32> {
+        let mut code = None;
+        wait_until("the daemon to end", || {
+            code = self.child.try_wait().expect("the daemon can be waited for");
+            code.is_some()
+        });
+        code.and_then(|status| status.code())
+    }
+
+    /// What it logged so far, since it began to listen.
+    pub fn log(&self) -> Vec<String> {
+        self.log.try_iter().collect()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            for line in self.log.try_iter() {
+                eprintln!("daemon: {line}");
+            }
+        }
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// The address in a line that says that UDP is listened on.
+fn listening(line: &str) -> Option<SocketAddr> {
+    let (_, rest) = line.split_once("listening for SIP")?;
+    let (_, address) = rest.split_once("udp:")?;
+    let end = address.find(|c: char| !(c.is_ascii_digit() || ".:[]".contains(c))).unwrap_or(address.len());
+    address[..end].parse().ok()
+}
+
+fn lines(pipe: impl std::io::Read + Send + 'static) -> mpsc::Receiver<String> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+            if std::env::var_os("TANDEM_TEST_LOG").is_some() {
+                eprintln!("daemon: {line}");
+            }
+            if sender.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+/// Waits for something outside this process.
+pub fn wait_until(what: &str, mut reached: impl FnMut() -> bool) {
+    let give_up = Instant::now() + PATIENCE;
+    while !reached() {
+        assert!(Instant::now() < give_up, "waited {PATIENCE:?} for {what}");
+        thread::park_timeout(Duration::from_millis(20));
+    }
+}
+
+/// A file of the test's own data.
+pub fn data(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(name)
+}

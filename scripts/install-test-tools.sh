@@ -1,0 +1,12 @@
+#!/bin/sh
+# Installs what the tests take: what building takes, and the programs that call Tandem from outside.
+set -eu
+here=$(dirname "$0")
+"$here/install-build-tools.sh"
+. "$here/packages.sh"
+
+want_component fmt rustfmt
+want_component clippy clippy
+want flite flite 'tests with real speech are skipped'
+want sipp sip-tester 'tests with sipp are skipped'
+want baresip baresip-core 'tests with baresip are skipped'
