@@ -1,1 +1,28 @@
-//! Load and latency against a running daemon.
+//! Load and latency against a running daemon, seen from outside it.
+//!
+//! [`run`] starts a daemon as a process of its own, calls it N times over SIP, sends it RTP on an absolute grid and is
+//! the model it talks to. Every sample of audio carries where it comes from, and everybody here reads one monotonic clock:
+//!
+//! - `generator` sends the callers' packets; their latency counts from the instant they were *meant* to leave.
+//! - `fake_model` stamps what comes up and speaks at random moments; `listener` stamps what comes down.
+//! - `null_relay` does the least a bridge can do, under the same load: the floor of this machine on this day.
+//! - `callers` and `daemon` are the calls and the process under test.
+//! - `marker`, `samples`, `clock`: what is in a payload, percentiles, absolute sleep and priority.
+//! - [`BenchReport`] holds what came of it, and which targets were met.
+
+mod bench;
+mod callers;
+mod clock;
+mod daemon;
+mod fake_model;
+mod generator;
+mod listener;
+mod marker;
+mod null_relay;
+mod report;
+mod samples;
+
+pub use bench::{BenchError, BenchPlan, run};
+pub use clock::Scheduling;
+pub use report::{BenchReport, DaemonUse, Target};
+pub use samples::Summary;

@@ -1,0 +1,232 @@
+//! The process under test: started with a configuration of its own, watched through /proc, stopped by SIGTERM.
+
+use std::{
+    env, fs, io,
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    BenchError,
+    clock::{Priority, set_fifo},
+};
+
+/// Until it listens.
+const START_WITHIN: Duration = Duration::from_secs(10);
+
+/// From SIGTERM to its end.
+const STOP_WITHIN: Duration = Duration::from_secs(10);
+
+const POLL: Duration = Duration::from_millis(20);
+
+/// The environment variable with the model's key; the model does not look at it.
+const KEY: &str = "TANDEM_BENCH_KEY";
+
+/// A running daemon, whose one agent is connected to the model at `url`. Dropping it kills it.
+pub(crate) struct Daemon {
+    child: Child,
+    /// Where it takes calls.
+    pub(crate) sip: SocketAddr,
+    directory: Scratch,
+}
+
+/// What the daemon has used so far.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Usage {
+    /// User and system time of all its threads.
+    pub(crate) cpu: Duration,
+    /// Resident memory.
+    pub(crate) resident_kib: u64,
+}
+
+impl Daemon {
+    /// Starts `executable` for `calls` calls and waits until it listens.
+    pub(crate) fn start(
+        executable: &Path,
+        url: &str,
+        calls: u16,
+        fifo: bool,
+    ) -> Result<Self, BenchError> {
+        let directory = Scratch::new()?;
+        let sip = free_port()?;
+        let config = directory.0.join("tandem.toml");
+        let log = directory.0.join("log");
+        fs::write(&config, configuration(sip, url, calls, &directory.0))?;
+        let child = Command::new(executable)
+            .args(["serve", "--color", "never", "--log", "warn", "--config"])
+            .arg(&config)
+            .env(KEY, "bench")
+            .env_remove("RUST_LOG")
+            .stdin(Stdio::null())
+            .stdout(fs::File::create(&log)?)
+            .stderr(fs::OpenOptions::new().append(true).open(&log)?)
+            .spawn()
+            .map_err(|error| BenchError::Daemon(format!("{}: {error}", executable.display())))?;
+        let mut daemon = Self { child, sip, directory };
+        if fifo {
+            // It has one thread yet; the others inherit.
+            set_fifo(daemon.child.id().cast_signed(), Priority::Measured)?;
+        }
+        daemon.wait_until_it_listens()?;
+        Ok(daemon)
+    }
+
+    fn wait_until_it_listens(&mut self) -> Result<(), BenchError> {
+        let until = Instant::now() + START_WITHIN;
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                return Err(BenchError::Daemon(format!(
+                    "it ended with {status}: {}",
+                    self.last_words()
+                )));
+            }
+            if TcpStream::connect(self.sip).is_ok() {
+                return Ok(());
+            }
+            if Instant::now() > until {
+                return Err(BenchError::Daemon(format!(
+                    "it does not listen: {}",
+                    self.last_words()
+                )));
+            }
+            thread::sleep(POLL);
+        }
+    }
+
+    /// The end of what it wrote.
+    pub(crate) fn last_words(&self) -> String {
+        let log = fs::read_to_string(self.directory.0.join("log")).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(5)..].join("\n")
+    }
+
+    /// What it has used so far.
+    pub(crate) fn usage(&self) -> io::Result<Usage> {
+        let directory = PathBuf::from(format!("/proc/{}", self.child.id()));
+        let (stat, status) = (
+            fs::read_to_string(directory.join("stat"))?,
+            fs::read_to_string(directory.join("status"))?,
+        );
+        // SAFETY: plain library call.
+        let ticks_per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
+        let ticks = cpu_ticks(&stat).ok_or(io::ErrorKind::InvalidData)?;
+        let cpu = Duration::from_secs_f64(ticks as f64 / ticks_per_second.max(1) as f64);
+        Ok(Usage { cpu, resident_kib: resident_kib(&status).ok_or(io::ErrorKind::InvalidData)? })
+    }
+
+    /// Ends it, by force if it does not go.
+    pub(crate) fn stop(mut self) -> io::Result<()> {
+        // SAFETY: plain system call; the child is not reaped yet, so the id is still its own.
+        unsafe { libc::kill(self.child.id().cast_signed(), libc::SIGTERM) };
+        let until = Instant::now() + STOP_WITHIN;
+        while self.child.try_wait()?.is_none() && Instant::now() < until {
+            thread::sleep(POLL);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A directory that goes when its owner goes.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> io::Result<Self> {
+        let path = env::temp_dir().join(format!("tandem-bench-{:016x}", fastrand::u64(..)));
+        fs::create_dir(&path)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A port that is free for UDP and TCP now.
+fn free_port() -> io::Result<SocketAddr> {
+    let mut last = io::Error::from(io::ErrorKind::AddrInUse);
+    for _ in 0..16 {
+        let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let address = tcp.local_addr()?;
+        match UdpSocket::bind(address) {
+            Ok(_) => return Ok(address),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+fn configuration(sip: SocketAddr, url: &str, calls: u16, directory: &Path) -> String {
+    let records = directory.join("calls.jsonl");
+    format!(
+        r#"[sip]
+listen = ["udp:{sip}", "tcp:{sip}"]
+
+[limits]
+max_calls = {most}
+drain_s = 5
+
+[records]
+path = {records:?}
+
+[models.bench]
+provider = "openai-realtime"
+base_url = "{url}"
+api_key_env = "{KEY}"
+
+[agents.bench]
+models = ["bench"]
+system_prompt = "You are measured."
+speak_first = false
+tools = []
+max_concurrent_calls = {most}
+"#,
+        most = calls + 10,
+    )
+}
+
+/// utime + stime of /proc/<pid>/stat: fields 14 and 15, counted behind the name in parentheses.
+fn cpu_ticks(stat: &str) -> Option<u64> {
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    Some(fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?)
+}
+
+/// VmRSS of /proc/<pid>/status.
+fn resident_kib(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn proc_is_read_past_a_name_with_spaces_and_parentheses() {
+        let stat = "4711 (a) b (c) S 1 2 3 0 -1 4194560 100 0 0 0 250 17 0 0 20 0 4 0 9 1 1";
+        assert_eq!(cpu_ticks(stat), Some(267));
+        assert_eq!(cpu_ticks("4711 (x) S 1"), None);
+        assert_eq!(resident_kib("VmPeak:\t  9 kB\nVmRSS:\t   12345 kB\n"), Some(12_345));
+        assert_eq!(resident_kib(""), None);
+    }
+
+    #[test]
+    fn a_scratch_directory_goes_with_its_owner() {
+        let scratch = Scratch::new().unwrap();
+        let path = scratch.0.clone();
+        assert!(path.is_dir());
+        drop(scratch);
+        assert!(!path.exists());
+    }
+}

@@ -1,0 +1,256 @@
+//! What the caller hears, millisecond by millisecond.
+//!
+//! Fake models speak in constant levels that tell which answer and which 20 ms of it they are; prompts and the attendant
+//! do not.
+
+use std::{
+    ops::Range,
+    time::{Duration, Instant},
+};
+
+use tandem_media::{AudioFormat, Law, g711};
+use tandem_sim::{Heard, answer_code, answer_level};
+
+const MS: Duration = Duration::from_millis(1);
+
+/// Silence within what counts as one stretch of sound.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Below this nothing is heard.
+const SILENT: i16 = 100;
+
+/// Milliseconds that a resampler may smear at a begin and an end.
+const SMEAR: u64 = 4;
+
+/// Everything that left for the caller, silence left out.
+#[derive(Debug, Default)]
+pub struct Ear {
+    frames: Vec<Frame>,
+    packets: u64,
+}
+
+/// One millisecond of G.711.
+#[derive(Debug, Clone, Copy)]
+struct Frame {
+    at: Instant,
+    bytes: [u8; 8],
+    /// The mean, if all eight samples are alike.
+    level: Option<i16>,
+}
+
+/// Who is heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Voiced {
+    /// A fake model.
+    Model,
+    /// A prompt or the attendant.
+    Words,
+}
+
+/// A stretch of sound between silences.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stretch {
+    /// When the packet with its first millisecond left, or as much later as the millisecond is within the packet.
+    pub start: Instant,
+    /// The end of its last millisecond.
+    pub end: Instant,
+    /// Who is heard.
+    pub voiced: Voiced,
+    frames: Range<usize>,
+}
+
+impl Ear {
+    /// Takes the payload of a packet that left `at`.
+    pub fn hear(&mut self, at: Instant, payload: &[u8]) {
+        self.packets += 1;
+        let mut at = at;
+        for bytes in payload.as_chunks::<8>().0 {
+            let mut pcm = [0; 8];
+            g711::decode(Law::Mu, bytes, &mut pcm);
+            if pcm.iter().any(|sample| sample.unsigned_abs() > SILENT.unsigned_abs()) {
+                self.frames.push(Frame { at, bytes: *bytes, level: flat(&pcm) });
+            }
+            at += MS;
+        }
+    }
+
+    /// Packets heard, silence included.
+    pub fn packets(&self) -> u64 {
+        self.packets
+    }
+
+    /// All sound, in order.
+    pub fn stretches(&self) -> Vec<Stretch> {
+        let mut stretches = Vec::new();
+        let mut start = 0;
+        for end in 1..=self.frames.len() {
+            let ends = end == self.frames.len()
+                || self.frames[end].at > self.frames[end - 1].at + MS + PAUSE;
+            if ends {
+                stretches.push(self.stretch(start..end));
+                start = end;
+            }
+        }
+        stretches
+    }
+
+    fn stretch(&self, range: Range<usize>) -> Stretch {
+        let frames = &self.frames[range.clone()];
+        let flat = frames.iter().filter(|frame| frame.level.is_some()).count();
+        let voiced = if flat * 10 >= frames.len() * 6 { Voiced::Model } else { Voiced::Words };
+        let (first, last) = (frames[0].at, frames[frames.len() - 1].at);
+        Stretch { start: first, end: last + MS, voiced, frames: range }
+    }
+
+    /// The beginning of the first sound at or after `from`.
+    pub fn first_sound(&self, from: Instant) -> Option<Instant> {
+        self.frames.iter().map(|frame| frame.at).find(|at| *at >= from)
+    }
+
+    /// The first moment at or after `from` after which nothing is heard for at least `quiet`.
+    pub fn falls_silent(&self, from: Instant, quiet: Duration) -> Instant {
+        let mut until = from;
+        for frame in self.frames.iter().skip_while(|frame| frame.at < from) {
+            if frame.at > until + quiet {
+                break;
+            }
+            until = frame.at + MS;
+        }
+        until
+    }
+
+    /// Compares what was heard of fake models that speak `format` with `expected`, in its order and without anything
+    /// between.
+    ///
+    /// # Errors
+    /// Tells the first difference.
+    pub fn check(&self, expected: &[Heard], format: AudioFormat) -> Result<(), String> {
+        let stretches = self.stretches();
+        let mut frames: Vec<Frame> = Vec::new();
+        for stretch in stretches.iter().filter(|stretch| stretch.voiced == Voiced::Model) {
+            frames.extend(&self.frames[stretch.frames.clone()]);
+        }
+        let slack = if matches!(format, AudioFormat::G711(_)) { 0 } else { SMEAR };
+        let mut rest = frames.as_slice();
+        for Heard { connection, answer, ms } in expected {
+            let most = (ms.end() + slack) as usize;
+            let same = rest
+                .iter()
+                .take(most)
+                .enumerate()
+                .take_while(|(index, frame)| frame.is(format, *answer, *index as u64))
+                .count();
+            if (same as u64) + slack < *ms.start() {
+                return Err(format!(
+                    "{same} ms of answer {answer} of connection {connection} were heard instead of {ms:?}"
+                ));
+            }
+            rest = &rest[same..];
+        }
+        if rest.len() as u64 > slack {
+            return Err(format!("{} ms of a model were heard that belong to no expected answer", rest.len()));
+        }
+        Ok(())
+    }
+
+    /// Whether a whole answer of `ms` milliseconds is the last thing that was heard of a model.
+    pub fn ends_with(&self, answers: Range<u32>, ms: u64, format: AudioFormat) -> bool {
+        let Some(last) =
+            self.stretches().into_iter().rfind(|stretch| stretch.voiced == Voiced::Model)
+        else {
+            return false;
+        };
+        let frames = &self.frames[last.frames];
+        answers.into_iter().any(|answer| {
+            (frames.len() as u64).abs_diff(ms) <= SMEAR
+                && frames.iter().zip(0..).all(|(frame, index)| frame.is(format, answer, index))
+        })
+    }
+
+    /// One line for each stretch of sound, in milliseconds from `zero`.
+    pub fn story(&self, zero: Instant) -> Vec<(Instant, String)> {
+        let line = |stretch: Stretch| {
+            let from = stretch.start.saturating_duration_since(zero).as_millis();
+            let until = stretch.end.saturating_duration_since(zero).as_millis();
+            let level = |frame: &Frame| frame.level.map_or("~".into(), |level| level.to_string());
+            let frames = &self.frames[stretch.frames.clone()];
+            let what = match stretch.voiced {
+                Voiced::Model => format!(
+                    "the model from level {} to {}",
+                    frames.iter().find(|frame| frame.level.is_some()).map_or("~".into(), level),
+                    frames.iter().rfind(|frame| frame.level.is_some()).map_or("~".into(), level),
+                ),
+                Voiced::Words => "words".into(),
+            };
+            (stretch.start, format!("hears {from}..{until} ms {what}"))
+        };
+        self.stretches().into_iter().map(line).collect()
+    }
+}
+
+impl Frame {
+    /// Whether it can be millisecond `ms` of `answer`.
+    fn is(&self, format: AudioFormat, answer: u32, ms: u64) -> bool {
+        match format {
+            AudioFormat::G711(law) => self.bytes == [answer_code(law, answer, ms); 8],
+            AudioFormat::Pcm16(_) => {
+                // A millisecond at a begin, an end or a jump of the level is smeared.
+                let wanted = answer_level(answer, ms);
+                self.level.is_none_or(|level| level.abs_diff(wanted) <= 60 + wanted.unsigned_abs() / 20)
+            }
+        }
+    }
+}
+
+fn flat(pcm: &[i16; 8]) -> Option<i16> {
+    let (least, most) = (*pcm.iter().min()?, *pcm.iter().max()?);
+    let mean = (pcm.iter().map(|&sample| i32::from(sample)).sum::<i32>() / 8) as i16;
+    let spread = most.abs_diff(least);
+    (spread <= 100 + mean.unsigned_abs() / 8 && mean.unsigned_abs() > 110).then_some(mean)
+}
+
+#[cfg(test)]
+mod tests {
+    use tandem_sim::{answer_audio, caller_speech};
+
+    use super::*;
+
+    const MU: AudioFormat = AudioFormat::G711(Law::Mu);
+
+    fn heard(answer: u32, ms: std::ops::RangeInclusive<u64>) -> Heard {
+        Heard { connection: 0, answer, ms }
+    }
+
+    #[test]
+    fn answers_and_words_are_told_apart() {
+        let start = Instant::now();
+        let mut ear = Ear::default();
+        let audio = [
+            answer_audio(MU, 1, 0..8 * 100),
+            vec![0xFF; 8 * 100],
+            caller_speech(MU, 60),
+            vec![0xFF; 8 * 40],
+            answer_audio(MU, 2, 0..8 * 40),
+        ]
+        .concat();
+        for (index, payload) in audio.chunks(160).enumerate() {
+            ear.hear(start + 20 * MS * index as u32, payload);
+        }
+        let voices: Vec<_> = ear.stretches().iter().map(|it| (it.voiced, it.end - it.start)).collect();
+        let expected =
+            [(Voiced::Model, 100 * MS), (Voiced::Words, 60 * MS), (Voiced::Model, 40 * MS)];
+        assert_eq!(voices, expected);
+        assert_eq!(ear.falls_silent(start, PAUSE), start + 100 * MS);
+        assert_eq!(ear.first_sound(start + 100 * MS), Some(start + 200 * MS));
+        ear.check(&[heard(1, 100..=100), heard(2, 40..=40)], MU).unwrap();
+        for wrong in [
+            vec![heard(1, 100..=100)],
+            vec![heard(1, 120..=120), heard(2, 40..=40)],
+            vec![heard(1, 0..=80), heard(2, 40..=40)],
+            vec![heard(2, 40..=40), heard(1, 100..=100)],
+        ] {
+            assert!(ear.check(&wrong, MU).is_err(), "{wrong:?}");
+        }
+        assert!(ear.ends_with(1..4, 40, MU) && !ear.ends_with(1..2, 40, MU));
+    }
+}

@@ -1,0 +1,703 @@
+//! A call and everybody around it, 20 ms a step.
+
+use std::{
+    collections::BTreeMap,
+    future::poll_fn,
+    net::SocketAddr,
+    rc::Rc,
+    sync::Arc,
+    task::Poll,
+    time::{Duration, Instant},
+};
+
+use tandem_attendant::{Script as AttendantScript, Voice};
+use tandem_call::{
+    AgentSpec, CallOutcome, Digit, HangupCause, HistoryTurn, Patience, SignalCommand, SignalEvent,
+    ToolCall, ToolOutcome, TransferOutcome, UplinkStats,
+};
+use tandem_exchange::{CallCore, CoreConfig, CoreOutput, Prompts, VendorModels};
+use tandem_media::{AudioFormat, Law, Ptime};
+use tandem_models::{ModelOptions, ModelSettings, Provider as ModelProvider};
+use tandem_rtp::{Channel, Direction, Latching, LegConfig, MediaParams, RtpPacket};
+use tandem_sim::{
+    Action, FakeConfig, FakeHandle, FakeServer, Provider, ToolReply, ToolScript, Trigger,
+    refused_url,
+};
+use tokio::runtime::Runtime;
+
+use crate::{
+    Caller, Ear, FakeModel, FakeModels, Finished, SharedTap, Sound,
+    caller::TELEPHONE_EVENT,
+    tap::{Dial, DialState},
+    verdict::Stopped,
+};
+
+/// A step of virtual time.
+pub(crate) const FRAME: Duration = Duration::from_millis(20);
+
+/// A socket that is not quiet after this much real time never will be: a guard, not a pace.
+const HUNG: Duration = Duration::from_secs(60);
+
+/// How long the phone may ring.
+const RINGS: Duration = Duration::from_secs(12);
+
+/// What one call is made of.
+pub struct WorldConfig {
+    /// The agent; it has as many models as there are servers.
+    pub agent: AgentSpec,
+    /// The agent's models, in order; none where nothing listens.
+    pub servers: Vec<Option<FakeConfig>>,
+    /// The vendor's model name, its default otherwise.
+    pub model: Option<&'static str>,
+    /// Options of all models.
+    pub options: ModelOptions,
+    /// 24 kHz PCM instead of G.711.
+    pub pcm: bool,
+    /// The client's unix time at the beginning.
+    pub unix_now: Duration,
+    /// What was said before.
+    pub history: Vec<HistoryTurn>,
+    /// What tools do.
+    pub tools: Vec<ToolScript>,
+    /// How long the machine waits for what.
+    pub patience: Patience,
+    /// How transfers end; one that is not listed is never heard of again.
+    pub transfers: Vec<TransferScript>,
+}
+
+impl WorldConfig {
+    /// A call to `agent` with a model for each of `servers`.
+    pub fn new(agent: AgentSpec, servers: Vec<Option<FakeConfig>>) -> Self {
+        Self {
+            agent,
+            servers,
+            model: None,
+            options: ModelOptions::default(),
+            pcm: false,
+            unix_now: Duration::from_secs(1_795_000_000),
+            history: Vec::new(),
+            tools: Vec::new(),
+            patience: Patience::default(),
+            transfers: Vec::new(),
+        }
+    }
+}
+
+/// How a transfer ends.
+#[derive(Debug, Clone)]
+pub struct TransferScript {
+    /// After how long.
+    pub after: Duration,
+    /// How.
+    pub outcome: TransferOutcome,
+}
+
+/// A fake model of the call.
+struct Server {
+    /// None: nothing listens, or it was killed.
+    running: Option<FakeServer>,
+    handle: Option<FakeHandle>,
+    /// Connections whose handshake the script never answers.
+    never_upgrades: Vec<usize>,
+    /// Scripts, for [`Self::never_upgrades`] of connections beyond the last.
+    scripts: usize,
+    /// It reads nothing: not waited for.
+    deaf: bool,
+}
+
+/// A call and everybody around it.
+pub struct World {
+    core: CallCore,
+    runtime: Rc<Runtime>,
+    servers: Vec<Server>,
+    tap: SharedTap,
+    /// The present.
+    pub now: Instant,
+    /// The INVITE.
+    pub began: Instant,
+    /// The answer.
+    pub answered: Option<Instant>,
+    /// What the caller hears.
+    pub ear: Ear,
+    /// Keep nothing of what is heard, for long calls.
+    pub keeps_no_audio: bool,
+    caller: Caller,
+    tools: Vec<ToolScript>,
+    running_tools: Vec<(Instant, ToolCall, ToolOutcome)>,
+    /// Every tool call that came out of the machine.
+    pub tool_calls: Vec<(Instant, ToolCall)>,
+    /// Tools nobody waits for any more.
+    pub cancelled_tools: usize,
+    transfers: Vec<TransferScript>,
+    transferring: Option<(Instant, TransferOutcome)>,
+    /// Every order to signalling.
+    pub signals: Vec<(Instant, SignalCommand)>,
+    outcome: Option<Box<CallOutcome>>,
+    ended: Option<Instant>,
+    peer: SocketAddr,
+    held: Duration,
+    on_hold: bool,
+}
+
+impl World {
+    /// A call that comes in now.
+    pub fn new(config: WorldConfig) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let now = Instant::now();
+        let tap = SharedTap::default();
+        tap.borrow_mut().now = Some(now);
+        let mut servers = Vec::new();
+        let mut chain = Vec::new();
+        for server in &config.servers {
+            let (server, settings) = runtime.block_on(start(server.as_ref(), &config));
+            servers.push(server);
+            chain.push(FakeModel {
+                settings: Arc::new(settings),
+                pcm: config.pcm,
+                unix_now: config.unix_now,
+                history: if chain.is_empty() { config.history.clone() } else { Vec::new() },
+            });
+        }
+        let voice = Voice::tone(Duration::from_millis(30));
+        let attendant = VendorModels {
+            chain: Vec::new(),
+            agent: config.agent.clone(),
+            script: Arc::new(AttendantScript::default()),
+            voice: voice.clone(),
+            variables: BTreeMap::new(),
+        };
+        let models =
+            FakeModels { chain, agent: config.agent.clone(), attendant, tap: Rc::clone(&tap) };
+        let core = CallCore::new(
+            now,
+            CoreConfig {
+                agent: config.agent,
+                patience: config.patience,
+                leg: LegConfig {
+                    ssrc: 7,
+                    first_sequence: 1,
+                    first_timestamp: 0,
+                    cname: "test".into(),
+                    uplink: AudioFormat::G711(Law::Mu),
+                    media_timeout: Duration::from_secs(60),
+                    seed: 1,
+                },
+                unix_now: config.unix_now,
+                law: Law::Mu,
+                models: Box::new(models),
+                prompts: Arc::new(Prompts::new(&voice)),
+            },
+        );
+        let mut world = Self {
+            core,
+            runtime: Rc::new(runtime),
+            servers,
+            tap,
+            now,
+            began: now,
+            answered: None,
+            ear: Ear::default(),
+            keeps_no_audio: false,
+            caller: Caller::default(),
+            tools: config.tools,
+            running_tools: Vec::new(),
+            tool_calls: Vec::new(),
+            cancelled_tools: 0,
+            transfers: config.transfers,
+            transferring: None,
+            signals: Vec::new(),
+            outcome: None,
+            ended: None,
+            peer: SocketAddr::from(([127, 0, 0, 1], 4_000)),
+            held: Duration::ZERO,
+            on_hold: false,
+        };
+        world.settle();
+        world
+    }
+
+    /// What passed between the sessions and the models.
+    pub fn tap(&self) -> &SharedTap {
+        &self.tap
+    }
+
+    /// A view of the fake model at `index`.
+    pub fn model(&self, index: usize) -> &FakeHandle {
+        self.servers[index].handle.as_ref().expect("a server runs there")
+    }
+
+    /// Ends the process of the fake model at `index`, so to speak: its connections break and nothing listens any more.
+    pub fn kill_model(&mut self, index: usize) {
+        self.servers[index].running = None;
+    }
+
+    /// From now on nobody waits until the fake model at `index` has read what was sent.
+    pub fn ignore_model(&mut self, index: usize) {
+        self.servers[index].deaf = true;
+    }
+
+    /// Whether the call is over.
+    pub fn is_over(&self) -> bool {
+        self.outcome.is_some()
+    }
+
+    /// Counters of the way up.
+    pub fn uplink_stats(&self) -> UplinkStats {
+        self.core.uplink_stats()
+    }
+
+    /// Rings until the call is answered, or over.
+    pub fn ring(&mut self) {
+        let until = self.now + RINGS;
+        while self.answered.is_none() && self.outcome.is_none() {
+            assert!(self.now < until, "the call is not answered\n{}", self.story());
+            self.step(Sound::Nothing);
+        }
+    }
+
+    /// The caller listens.
+    pub fn silence(&mut self, ms: u64) {
+        self.run(ms, Sound::Silence);
+    }
+
+    /// The caller speaks.
+    pub fn speech(&mut self, ms: u64) {
+        self.run(ms, Sound::Speech);
+    }
+
+    /// The caller speaks and listens for `ms` afterwards, the half second that ends the turn included.
+    pub fn utterance(&mut self, ms: u64) {
+        self.speech(1_000);
+        self.silence(ms);
+    }
+
+    /// Lets `ms` pass with `sound`, or less if the call ends.
+    pub fn run(&mut self, ms: u64, sound: Sound) {
+        for _ in 0..ms / 20 {
+            if self.outcome.is_some() {
+                return;
+            }
+            self.step(sound);
+        }
+    }
+
+    /// Lets time pass until `reached`, at most `ms`; whether it was reached.
+    pub fn run_until(&mut self, ms: u64, sound: Sound, reached: impl Fn(&Self) -> bool) -> bool {
+        for _ in 0..ms / 20 {
+            if reached(self) {
+                return true;
+            }
+            self.step(sound);
+        }
+        reached(self)
+    }
+
+    /// Presses `digits`, 100 ms each with 100 ms between, with the end of each sent three times.
+    pub fn press(&mut self, digits: &str) {
+        for digit in digits.chars().map(|c| Digit::new(c).expect("a digit")) {
+            for (packet, end) in [(0, false), (1, false), (2, false), (3, false), (4, true), (4, true), (4, true)] {
+                self.step(Sound::Digit { digit, packet, end });
+            }
+            self.silence(100);
+        }
+    }
+
+    /// The caller hangs up, or cancels while the phone rings.
+    pub fn hang_up(&mut self) {
+        let event = if self.answered.is_some() {
+            SignalEvent::HungUp { cause: HangupCause::NormalClearing }
+        } else {
+            SignalEvent::Cancelled
+        };
+        self.signal(event);
+    }
+
+    /// The caller's side puts us on hold with nothing sent either way, or takes us back.
+    pub fn hold(&mut self, held: bool) {
+        let direction = if held { Direction::Inactive } else { Direction::SendRecv };
+        self.core.handle_media(self.now, self.media(direction));
+        self.on_hold = held;
+        self.signal(SignalEvent::Held(held));
+    }
+
+    /// Signalling reports.
+    pub fn signal(&mut self, event: SignalEvent) {
+        self.core.handle_signal(self.now, event);
+        self.settle();
+    }
+
+    /// The machine is told something else.
+    pub fn input(&mut self, input: tandem_call::Input) {
+        self.core.handle_input(self.now, input);
+        self.settle();
+    }
+
+    /// Lets 20 ms pass.
+    pub fn step(&mut self, sound: Sound) {
+        self.now += FRAME;
+        self.tap.borrow_mut().now = Some(self.now);
+        if self.on_hold {
+            self.held += FRAME;
+        }
+        self.core.handle_timeout(self.now);
+        if let Some(datagram) = self.caller.packet(sound) {
+            // Before the answer and on hold it is refused, as it should be.
+            let taken = self.core.handle_rtp(self.now, self.peer, &datagram);
+            assert!(taken.is_ok() || self.answered.is_none() || self.on_hold, "{taken:?}");
+        }
+        self.run_tools();
+        self.end_transfer();
+        self.settle();
+        self.core.note_written(self.now);
+        while let Some(transmit) = self.core.poll_transmit(self.now) {
+            if transmit.channel == Channel::Rtp
+                && !self.keeps_no_audio
+                && let Ok(packet) = RtpPacket::parse(transmit.bytes)
+                && packet.payload_type == 0
+            {
+                self.ear.hear(self.now, packet.payload);
+            }
+        }
+        self.core.after_transmit(self.now);
+        self.settle();
+    }
+
+    /// Closes what is left of the call and gives everything that is known of it.
+    pub fn finish(mut self) -> Finished {
+        let story = self.story();
+        let ended = self.ended.unwrap_or_else(|| panic!("the call is not over\n{story}"));
+        self.core.close(self.now);
+        self.settle();
+        for _ in 0..50 {
+            if self.core.session_closed() {
+                break;
+            }
+            self.step(Sound::Nothing);
+        }
+        let closed = self.core.session_closed().then(|| self.now - ended);
+        let uplink = self.core.uplink_stats();
+        let quality = self.core.quality();
+        let outcome = *self.outcome.take().unwrap_or_else(|| panic!("the call is not over\n{story}"));
+        let Self { core, runtime, servers, tap, ear, .. } = self;
+        drop(core);
+        let mut models = Vec::new();
+        for server in servers {
+            let Some(handle) = server.handle else {
+                models.push(None);
+                continue;
+            };
+            let alive = server.running.is_some() && !server.deaf;
+            let connections = if alive { handle.connections() } else { 0 };
+            let wait = async {
+                for index in 0..connections {
+                    handle.ended(index).await;
+                }
+            };
+            let guarded = runtime.block_on(async { tokio::time::timeout(HUNG, wait).await });
+            assert!(guarded.is_ok(), "a connection is left\n{story}");
+            models.push(Some(handle));
+        }
+        Finished::new(Stopped {
+            outcome,
+            ear,
+            tap,
+            models,
+            uplink,
+            quality,
+            story,
+            signals: self.signals,
+            tool_calls: self.tool_calls,
+            cancelled_tools: self.cancelled_tools,
+            began: self.began,
+            answered: self.answered,
+            ended,
+            held: self.held,
+            closed,
+        })
+    }
+
+    /// What happened so far, for a failed test.
+    pub fn story(&self) -> String {
+        let zero = self.answered.unwrap_or(self.began);
+        let mut lines = self.ear.story(zero);
+        lines.extend(self.tap.borrow().story(zero));
+        lines.extend(self.signals.iter().map(|(at, signal)| (*at, format!("signal {signal:?}"))));
+        lines.sort_by_key(|(at, _)| *at);
+        let mut story: Vec<String> = Vec::new();
+        for (at, line) in lines {
+            let before = if at < zero { "-" } else { "" };
+            let ms = if at < zero { zero - at } else { at - zero }.as_millis();
+            story.push(format!("{before}{ms:>6} ms  {line}"));
+        }
+        story.join("\n")
+    }
+
+    fn media(&self, direction: Direction) -> MediaParams {
+        MediaParams {
+            remote_rtp: self.peer,
+            remote_rtcp: self.peer,
+            rtcp_mux: true,
+            law: Law::Mu,
+            payload_type: 0,
+            telephone_event: Some(TELEPHONE_EVENT),
+            ptime: Ptime::MS20,
+            direction,
+            latching: Latching::Off,
+        }
+    }
+
+    fn run_tools(&mut self) {
+        while let Some(index) = self.running_tools.iter().position(|(due, ..)| *due <= self.now) {
+            let (_, call, outcome) = self.running_tools.remove(index);
+            self.core.handle_tool(self.now, call.id, outcome);
+        }
+    }
+
+    fn end_transfer(&mut self) {
+        if let Some((_, outcome)) = self.transferring.take_if(|(due, _)| *due <= self.now) {
+            let completed = outcome == TransferOutcome::Completed;
+            self.core.handle_signal(self.now, SignalEvent::Transfer(outcome));
+            if completed {
+                let cause = HangupCause::NormalClearing;
+                self.core.handle_signal(self.now, SignalEvent::HungUp { cause });
+            }
+        }
+    }
+
+    fn carry_out(&mut self, output: CoreOutput) {
+        match output {
+            CoreOutput::Signal(command) => {
+                self.signals.push((self.now, command.clone()));
+                self.signalling(command);
+            }
+            CoreOutput::Tool(call) => {
+                self.tool_calls.push((self.now, call.clone()));
+                let script = self.tools.iter().find(|tool| tool.name == call.name);
+                let Some(script) = script else { return };
+                let outcome = match &script.reply {
+                    ToolReply::Output(output) => ToolOutcome::Answered(output.clone()),
+                    ToolReply::Error(error) => ToolOutcome::Failed((*error).to_owned()),
+                    ToolReply::Never => return,
+                };
+                let due = self.now + Duration::from_millis(script.takes_ms);
+                self.running_tools.push((due, call, outcome));
+            }
+            CoreOutput::CancelTool(id) => {
+                self.cancelled_tools += 1;
+                self.running_tools.retain(|(_, call, _)| call.id != id);
+            }
+            CoreOutput::Ended(outcome) => {
+                assert!(self.outcome.is_none(), "the call ends once");
+                self.outcome = Some(outcome);
+                self.ended = Some(self.now);
+            }
+        }
+    }
+
+    fn signalling(&mut self, command: SignalCommand) {
+        match command {
+            SignalCommand::Answer => {
+                self.answered = Some(self.now);
+                self.core.handle_media(self.now, self.media(Direction::SendRecv));
+                self.core.handle_signal(self.now, SignalEvent::Answered);
+            }
+            SignalCommand::Reject { cause } | SignalCommand::HangUp { cause } => {
+                self.core.handle_signal(self.now, SignalEvent::HungUp { cause });
+            }
+            SignalCommand::Transfer { .. } => {
+                if !self.transfers.is_empty() {
+                    let TransferScript { after, outcome } = self.transfers.remove(0);
+                    self.transferring = Some((self.now + after, outcome));
+                }
+            }
+        }
+    }
+
+    /// Lets everything that was said at this instant arrive on both sides of the socket, and what follows from it.
+    fn settle(&mut self) {
+        let runtime = Rc::clone(&self.runtime);
+        let quiet = runtime.block_on(async { tokio::time::timeout(HUNG, self.quiet()).await });
+        if quiet.is_err() {
+            let dials = self.tap.borrow().dials.clone();
+            panic!("the socket does not become quiet: {dials:?}\n{}", self.story());
+        }
+    }
+
+    async fn quiet(&mut self) {
+        let mut quiet_turns = 0;
+        while quiet_turns < 2 {
+            if self.drive().await {
+                quiet_turns = 0;
+            }
+            match self.awaited() {
+                Awaited::Nothing => {
+                    quiet_turns += 1;
+                    tokio::task::yield_now().await;
+                }
+                Awaited::Client => {
+                    quiet_turns = 0;
+                    self.session_moves().await;
+                }
+                Awaited::Connection { model, count } => {
+                    quiet_turns = 0;
+                    let handle = self.model(model).clone();
+                    tokio::select! {
+                        () = handle.connected(count) => {}
+                        () = self.session_moves() => {}
+                    }
+                }
+                Awaited::Server { model, connection, received } => {
+                    quiet_turns = 0;
+                    let handle = self.model(model).clone();
+                    tokio::select! {
+                        _ = handle.answered(connection, received) => {}
+                        () = self.session_moves() => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// Polls the session until it has nothing more to do. True when something was done.
+    async fn drive(&mut self) -> bool {
+        let now = self.now;
+        let mut moved = false;
+        poll_fn(|cx| {
+            while self.core.poll_session(cx, now) {
+                moved = true;
+            }
+            Poll::Ready(())
+        })
+        .await;
+        while let Some(output) = self.core.poll_output() {
+            moved = true;
+            self.carry_out(output);
+        }
+        moved
+    }
+
+    /// Waits until the session has done something.
+    async fn session_moves(&mut self) {
+        let now = self.now;
+        poll_fn(|cx| {
+            if self.core.poll_session(cx, now) { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+
+    /// Who still has something to do at this instant.
+    fn awaited(&self) -> Awaited {
+        let tap = self.tap.borrow();
+        let mut dialled = vec![0; self.servers.len()];
+        for dial in &tap.dials {
+            let connection = dialled[dial.model];
+            dialled[dial.model] += 1;
+            let awaited = self.servers[dial.model].awaited(dial, connection);
+            if !matches!(awaited, Awaited::Nothing) {
+                return awaited;
+            }
+        }
+        let deaf = self.servers.iter().any(|server| server.deaf);
+        if tap.undialled > 0 && !deaf { Awaited::Client } else { Awaited::Nothing }
+    }
+}
+
+/// Who has something to do.
+enum Awaited {
+    Nothing,
+    /// The session: something is on its way to it.
+    Client,
+    /// The fake model: a connection.
+    Connection { model: usize, count: usize },
+    /// The fake model: messages, and its answers to them.
+    Server { model: usize, connection: usize, received: u64 },
+}
+
+impl Server {
+    fn awaited(&self, dial: &Dial, connection: usize) -> Awaited {
+        if dial.state == DialState::Over {
+            return Awaited::Nothing;
+        }
+        let (Some(_), Some(handle)) = (&self.running, &self.handle) else { return Awaited::Client };
+        let model = dial.model;
+        if handle.connections() <= connection {
+            return Awaited::Connection { model, count: connection + 1 };
+        }
+        let progress = handle.progress(connection);
+        let ended_by_us = matches!(
+            progress.ended,
+            Some(tandem_sim::Ending::ByClient(_) | tandem_sim::Ending::Abandoned)
+        );
+        if ended_by_us {
+            return Awaited::Nothing;
+        }
+        let over = progress.ending || progress.ended.is_some();
+        if dial.state == DialState::Dialling {
+            let never = self.never_upgrades.contains(&connection.min(self.scripts - 1));
+            return match progress.open || over {
+                true => Awaited::Client,
+                false if never => Awaited::Nothing,
+                false => Awaited::Server { model, connection, received: 0 },
+            };
+        }
+        if over {
+            Awaited::Client
+        } else if self.deaf {
+            Awaited::Nothing
+        } else if progress.received < dial.sent || !progress.idle {
+            Awaited::Server { model, connection, received: dial.sent }
+        } else if dial.received < progress.sent {
+            Awaited::Client
+        } else {
+            Awaited::Nothing
+        }
+    }
+}
+
+/// Starts a fake model and tells how it is reached.
+async fn start(config: Option<&FakeConfig>, world: &WorldConfig) -> (Server, ModelSettings) {
+    let settings = |provider, base_url| {
+        let mut settings = ModelSettings::new(provider, FakeConfig::KEY.to_owned().into());
+        settings.base_url = Some(base_url);
+        settings.options = world.options.clone();
+        if let Some(model) = world.model {
+            settings.model = model.into();
+        }
+        settings
+    };
+    let Some(config) = config else {
+        let nobody = refused_url().await.expect("a free port");
+        let server = Server {
+            running: None,
+            handle: None,
+            never_upgrades: Vec::new(),
+            scripts: 1,
+            deaf: false,
+        };
+        return (server, settings(ModelProvider::GeminiLive, nobody));
+    };
+    let provider = match config.provider {
+        Provider::OpenAi => ModelProvider::OpenAiRealtime,
+        Provider::Gemini => ModelProvider::GeminiLive,
+    };
+    let never = |script: &tandem_sim::Script| {
+        script.steps.iter().any(|step| {
+            step.on == Trigger::Connect && step.actions.contains(&Action::NeverUpgrade)
+        })
+    };
+    let never_upgrades =
+        config.scripts.iter().enumerate().filter(|(_, script)| never(script)).map(|(at, _)| at);
+    let running = FakeServer::start(config.clone()).await.expect("a free port");
+    let server = Server {
+        handle: Some(running.handle()),
+        never_upgrades: never_upgrades.collect(),
+        scripts: config.scripts.len().max(1),
+        deaf: false,
+        running: Some(running),
+    };
+    let url = server.running.as_ref().map(FakeServer::base_url).unwrap_or_default();
+    (server, settings(provider, url))
+}
