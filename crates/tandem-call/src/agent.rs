@@ -90,7 +90,7 @@ pub struct AgentSpec {
     pub transfer: TransferRoutes,
     /// How long a transfer may take before the caller is taken back.
     pub transfer_timeout: Duration,
-    /// Hang-up comes no sooner than this after `end_call`.
+    /// From the played end of the goodbye to the hang-up, so that the far side's buffers can play it out.
     pub end_call_drain: Duration,
     /// Speech of the caller for 600 ms takes an `end_call` back.
     pub end_call_cancel_on_speech: bool,

@@ -334,6 +334,9 @@ impl Conversation {
 
 impl ModelSink for Conversation {
     fn audio(&mut self, item: ItemId, format: AudioFormat, bytes: &[u8]) {
+        if !self.machine.accepts_audio(item) {
+            return; // Late audio of what was cut, or a turn that nobody is to hear any more.
+        }
         if self.speaking != Some(item) {
             self.end_item();
             self.speaking = Some(item);

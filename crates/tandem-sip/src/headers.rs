@@ -85,7 +85,9 @@ impl Headers {
     /// Continues the last value (a folded line, RFC 3261 §7.3.1); `false` when there is none.
     pub(crate) fn fold(&mut self, more: &str) -> bool {
         let Some((_, value)) = self.0.last_mut() else { return false };
-        value.push(' ');
+        if !value.is_empty() {
+            value.push(' ');
+        }
         value.push_str(more);
         true
     }

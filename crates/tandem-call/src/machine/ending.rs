@@ -50,7 +50,7 @@ pub(super) struct Ending {
 #[derive(Debug)]
 enum Kind {
     /// The model called `end_call`.
-    EndCall { called: Instant, not_before: Instant },
+    EndCall { called: Instant },
     /// Words being said may finish until then.
     LastWords { until: Instant },
     /// Tandem says goodbye.
@@ -72,7 +72,8 @@ impl Ending {
 }
 
 impl CallMachine {
-    /// `end_call` of the model (control API 10.2.2).
+    /// `end_call` of the model: hang-up comes `end_call_drain` after the played end of the goodbye, or after the call itself
+    /// where nothing plays, and at the latest 10 s after the call.
     pub(super) fn end_call(&mut self, now: Instant, call: &ToolCall) {
         let Some(reason) = text_argument(call, "reason") else {
             let outcome = ToolOutcome::Answered(invalid(&["reason"]));
@@ -100,10 +101,7 @@ impl CallMachine {
                 "voicemail_detected" => EndReason::VoicemailDetected,
                 _ => EndReason::ConversationComplete,
             },
-            kind: Kind::EndCall {
-                called: now,
-                not_before: after(now, self.spec.end_call_drain).min(latest),
-            },
+            kind: Kind::EndCall { called: now },
             latest,
             refuses: false,
             answers: 1,
@@ -138,12 +136,13 @@ impl CallMachine {
         let Phase::Ending(ending) = &self.phase else { return };
         let (reason, latest, silent) = (ending.reason, ending.latest, self.playout.is_silent());
         let next = match ending.kind {
-            Kind::EndCall { called, not_before } => {
+            Kind::EndCall { called } => {
                 let quiet_since = self.last_drained_at.map_or(called, |at| at.max(called));
+                let drained = after(quiet_since, self.spec.end_call_drain);
                 let over = if self.answering.running {
-                    not_before.max(after(quiet_since, BROKEN_OFF))
+                    drained.max(after(quiet_since, BROKEN_OFF))
                 } else {
-                    not_before
+                    drained
                 };
                 if now >= latest || (silent && now >= over) {
                     return self.hang_up(now, reason, EndedBy::Agent);

@@ -1,4 +1,4 @@
-//! `end_call` (control API 10.2.2).
+//! `end_call`: the hang-up comes the drain time after the played end of the goodbye.
 
 use serde_json::json;
 
@@ -17,10 +17,10 @@ fn goodbye(world: &mut World, audio: u64) {
 }
 
 #[test]
-fn the_call_ends_at_the_later_of_the_drain_time_and_the_played_end() {
+fn the_call_ends_the_drain_time_after_the_played_end() {
     for (name, audio, drain, hang_up, tail) in [
-        ("short goodbye", 500, 2_000, 2_000, Some(1_500.0)),
-        ("long goodbye", 3_500, 2_000, 3_500, Some(0.0)),
+        ("short goodbye", 500, 2_000, 2_500, Some(2_000.0)),
+        ("long goodbye", 3_500, 2_000, 5_500, Some(2_000.0)),
         ("no drain time", 700, 0, 700, Some(0.0)),
         ("endless goodbye", 30_000, 2_000, 10_000, None),
         ("endless drain time", 500, 60_000, 10_000, Some(9_500.0)),
@@ -54,7 +54,7 @@ fn a_farewell_after_the_result_is_heard() {
     world.audio(2, 1_000);
     world.model(ModelEvent::ResponseEnded(ResponseEnd::Completed));
     assert_eq!(world.end().0, EndReason::ConversationComplete);
-    assert_eq!(world.hang_ups(), [1_200 + 3_700]);
+    assert_eq!(world.hang_ups(), [1_200 + 5_700]);
 }
 
 #[test]
@@ -65,7 +65,7 @@ fn a_farewell_that_breaks_off_is_not_waited_for() {
     world.model(ModelEvent::ResponseStarted);
     world.audio(2, 1_000);
     assert_eq!(world.end().0, EndReason::ConversationComplete);
-    assert_eq!(world.hang_ups(), [1_200 + 3_500]);
+    assert_eq!(world.hang_ups(), [1_200 + 4_500]);
 }
 
 #[test]
@@ -81,10 +81,10 @@ fn the_goodbye_is_not_cut_and_new_turns_are_refused() {
     world.model(ModelEvent::ResponseStarted);
     assert!(!world.machine.accepts_audio(ItemId(3)));
     assert!(world.machine.accepts_audio(ItemId(2)));
-    world.run(2_000);
+    world.run(4_000);
     assert!(world.clears().is_empty());
     assert!(world.told().contains(&(2_700, &ModelCommand::Cancel)));
-    assert_eq!(world.hang_ups(), [4_200]);
+    assert_eq!(world.hang_ups(), [6_200]);
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn a_model_lost_while_the_call_ends_is_not_replaced() {
     world.lose_model(crate::Reaction::GiveUp);
     assert_eq!(world.end().0, EndReason::CallerGoodbye);
     assert!(world.opened().is_empty());
-    assert_eq!(world.hang_ups(), [4_200]);
+    assert_eq!(world.hang_ups(), [6_200]);
 }
 
 #[test]

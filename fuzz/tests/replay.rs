@@ -1,0 +1,98 @@
+//! The fuzz targets on a stable toolchain: seeds, and a fixed number of mutations of them.
+
+use tandem_fuzz::{TARGETS, Target};
+
+/// Mutations of each seed.
+const MUTATIONS: u64 = 3_000;
+
+const INVITE: &str = "INVITE sip:200@192.0.2.1 SIP/2.0\r\nVia: SIP/2.0/UDP 198.51.100.7:5060;rport;branch=z9hG4bKa\r\nMax-Forwards: 70\r\nFrom: \"A \\\" B\" <sip:a@example.org;user=phone>;tag=1\r\nTo: <sip:200@192.0.2.1>\r\ni: x@y\r\nCSeq: 1 INVITE\r\nm: <sip:a@198.51.100.7>\r\nc: application/sdp\r\nl: 4\r\n\r\nv=0\n";
+const RESPONSE: &str = "SIP/2.0 486 Busy Here\r\nVia: SIP/2.0/TCP 192.0.2.1;branch=z9hG4bKb\r\nFrom: <sip:a@b>;tag=1\r\nTo: <sip:c@d>;tag=2\r\nCall-ID: z\r\nCSeq: 7 INVITE\r\nWarning: 304 x \"no\"\r\nContent-Length: 0\r\n\r\n";
+const SDP: &str = "v=0\r\no=- 42 1 IN IP4 203.0.113.20\r\ns=-\r\nc=IN IP4 203.0.113.20\r\nt=0 0\r\nm=audio 40000 RTP/AVP 8 0 101\r\na=rtpmap:8 PCMA/8000\r\na=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-16\r\na=ptime:20\r\na=sendonly\r\nm=video 0 RTP/AVP 31\r\n";
+const OPENAI: &str = r#"{"type":"session.created","session":{"type":"realtime"}}
+{"type":"response.created","response":{"id":"resp_1"}}
+{"type":"response.output_item.added","response_id":"resp_1","output_index":0,"item":{"id":"item_1","type":"message","role":"assistant","content":[]}}
+{"type":"response.output_audio.delta","response_id":"resp_1","item_id":"item_1","output_index":0,"content_index":0,"delta":"AAECAwQFBgc="}
+{"type":"input_audio_buffer.speech_started","audio_start_ms":5,"item_id":"item_2"}
+{"type":"response.function_call_arguments.done","response_id":"resp_1","item_id":"item_3","call_id":"call_1","name":"end_call","arguments":"{}"}
+{"type":"response.done","response":{"id":"resp_1","status":"completed","output":[],"usage":{"total_tokens":1}}}"#;
+const GEMINI: &str = r#"{"setupComplete":{}}
+{"serverContent":{"modelTurn":{"parts":[{"inlineData":{"mimeType":"audio/pcm;rate=24000","data":"AAECAwQFBgc="}}]},"outputTranscription":{"text":"Bye."}}}
+{"serverContent":{"interrupted":true}}
+{"toolCall":{"functionCalls":[{"id":"fc-1","name":"end_call","args":{"reason":"x"}}]}}
+{"goAway":{"timeLeft":"50.5s"}}
+{"serverContent":{"turnComplete":true},"usageMetadata":{"promptTokenCount":1}}"#;
+
+fn seeds(target: &str) -> Vec<Vec<u8>> {
+    let text = |texts: &[&str]| texts.iter().map(|text| text.as_bytes().to_vec()).collect();
+    match target {
+        "sip_message" => text(&[INVITE, RESPONSE]),
+        "sdp" => text(&[SDP]),
+        "name_addr" => text(&[
+            "\"A\" <sip:+49@b;user=phone?X=1>;tag=2",
+            "sip:a@[2001:db8::1]:5060;transport=tcp",
+        ]),
+        "rtp" | "rtcp" | "leg" => {
+            let mut packet =
+                vec![0x90, 0x80, 0, 1, 0, 0, 0, 160, 1, 2, 3, 4, 0xBE, 0xDE, 0, 1, 9, 9, 9, 9];
+            packet.extend([0x55; 160]);
+            let report = vec![
+                0x81, 201, 0, 7, 0, 0, 0, 1, 0, 0, 0, 2, 9, 0, 0, 1, 0, 0, 0, 7, 0, 0, 0, 3, 0, 0,
+                0, 0, 0, 0, 0, 0,
+            ];
+            let mut stream = Vec::new();
+            for datagram in [&packet, &report, &packet] {
+                stream.push(datagram.len() as u8);
+                stream.extend(datagram.iter());
+            }
+            vec![packet, report, stream]
+        }
+        "openai_realtime" => text(&[OPENAI]),
+        "gemini_live" => text(&[GEMINI]),
+        "machine" => (0..8).map(|seed| bytes_of(seed, 400)).collect(),
+        other => panic!("no seeds for {other}"),
+    }
+}
+
+fn bytes_of(seed: u64, length: usize) -> Vec<u8> {
+    let mut random = fastrand::Rng::with_seed(seed);
+    std::iter::repeat_with(|| random.u8(..)).take(length).collect()
+}
+
+/// Flips, cuts, doubles and inserts at random places.
+fn mutate(seed: &[u8], random: &mut fastrand::Rng) -> Vec<u8> {
+    let mut bytes = seed.to_vec();
+    for _ in 0..random.usize(1..6) {
+        if bytes.is_empty() {
+            return bytes;
+        }
+        let at = random.usize(..bytes.len());
+        let end = (at + random.usize(..24)).min(bytes.len());
+        match random.u8(..6) {
+            0 => bytes[at] = random.u8(..),
+            1 => drop(bytes.drain(at..end)),
+            2 => {
+                let piece = bytes[at..end].to_vec();
+                bytes.splice(at..at, piece);
+            }
+            3 => bytes
+                .insert(at, *b"\r\n\";:<>@=,\0\xFF{}[]9".get(random.usize(..18)).unwrap_or(&b' ')),
+            4 => bytes.truncate(at),
+            _ => bytes[at] ^= 1 << random.u8(..8),
+        }
+    }
+    bytes
+}
+
+#[test]
+fn no_target_objects_to_seeds_and_their_mutations() {
+    for (name, target) in TARGETS {
+        let run: Target = (name, target);
+        let mut random = fastrand::Rng::with_seed(7);
+        for seed in seeds(run.0) {
+            (run.1)(&seed);
+            for _ in 0..MUTATIONS {
+                (run.1)(&mutate(&seed, &mut random));
+            }
+        }
+    }
+}
