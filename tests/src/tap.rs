@@ -51,6 +51,45 @@ impl Tap {
             _ => None,
         })
     }
+
+    /// One line for everything that passed, audio of one item joined; times are given to be sorted by.
+    pub fn story(&self, zero: Instant) -> Vec<(Instant, String)> {
+        let mut lines: Vec<(Instant, String)> = Vec::new();
+        let mut audio: Option<(Instant, Instant, usize, ItemId, Duration)> = None;
+        let flush = |audio: &mut Option<(Instant, Instant, usize, ItemId, Duration)>,
+                     lines: &mut Vec<(Instant, String)>| {
+            if let Some((from, until, dial, item, time)) = audio.take() {
+                let (time, until) = (time.as_millis(), until.saturating_duration_since(zero).as_millis());
+                lines.push((from, format!("<{dial}< audio of {item:?}: {time} ms, until {until} ms")));
+            }
+        };
+        for (at, note) in &self.notes {
+            if let Note::Audio { dial, item, time } = note {
+                match &mut audio {
+                    Some((_, until, _, joined, sum)) if joined == item => {
+                        *until = *at;
+                        *sum += *time;
+                    }
+                    _ => {
+                        flush(&mut audio, &mut lines);
+                        audio = Some((*at, *at, *dial, *item, *time));
+                    }
+                }
+                continue;
+            }
+            flush(&mut audio, &mut lines);
+            let line = match note {
+                Note::Dialled { dial, url } => format!("-{dial}- dials {url}"),
+                Note::Up { dial, text } => format!(">{dial}> {text}"),
+                Note::Down { dial, text } => format!("<{dial}< {text}"),
+                Note::Event { dial, event } => format!("<{dial}<   {event:?}"),
+                Note::Audio { .. } => continue,
+            };
+            lines.push((*at, line));
+        }
+        flush(&mut audio, &mut lines);
+        lines
+    }
 }
 
 /// One connection, as the client sees it.
@@ -133,7 +172,10 @@ impl<D> Tapped<D> {
         match wanted.take_verdict() {
             None => {}
             Some(Verdict::Ready) => out.ready(),
-            Some(Verdict::Failed(failure)) => out.fail(failure),
+            Some(Verdict::Failed(failure)) => {
+                self.over();
+                out.fail(failure);
+            }
         }
     }
 

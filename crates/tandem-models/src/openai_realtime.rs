@@ -57,8 +57,12 @@ const ENDPOINT: &str = "wss://api.openai.com/v1";
 /// A session is closed by the server at this age.
 const SESSION_LIMIT: Duration = Duration::from_secs(60 * 60);
 
-/// A renewal is asked for this long before the end, so that a quiet moment can be found.
+/// A renewal is asked for this long before the end, so that a quiet moment can be found; at most a quarter of the
+/// session's life.
 const RENEW_AHEAD: Duration = Duration::from_secs(8 * 60);
+
+/// A session that is said to end sooner than this is one of a server whose clock is not ours.
+const SHORTEST_LIFE: Duration = Duration::from_secs(30);
 
 /// The renewal itself may need this much of the remaining time.
 const RENEW_MARGIN: Duration = Duration::from_secs(30);
@@ -182,25 +186,28 @@ impl OpenAiRealtime {
         self.ask(now, out);
     }
 
-    /// When the renewal is to be announced.
-    fn expiry_due(&self) -> Option<Instant> {
+    /// When the session ends, and when its renewal is to be announced.
+    fn expiry(&self) -> Option<(Instant, Instant)> {
         if self.expiry_told {
             return None;
         }
         let opened = self.opened?;
-        let expires = self.expires.or_else(|| opened.checked_add(SESSION_LIMIT))?;
-        Some(expires.checked_sub(RENEW_AHEAD).map_or(opened, |due| due.max(opened)))
+        let life = self
+            .expires
+            .map(|at| at.saturating_duration_since(opened))
+            .filter(|life| *life >= SHORTEST_LIFE)
+            .unwrap_or(SESSION_LIMIT);
+        let end = opened.checked_add(life)?;
+        Some((end, end.checked_sub(RENEW_AHEAD.min(life / 4))?))
     }
 
     fn tell_expiry(&mut self, now: Instant, sink: &mut dyn ModelSink) {
-        if !self.ready || self.expiry_due().is_none_or(|due| now < due) {
+        let Some((end, _)) = self.expiry().filter(|(_, due)| self.ready && *due <= now) else {
             return;
-        }
+        };
         self.expiry_told = true;
-        let expires = self.expires.or_else(|| self.opened?.checked_add(SESSION_LIMIT));
-        let left = expires.map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
-        let margin = RENEW_MARGIN.min(left / 4);
-        sink.event(ModelEvent::ExpiresIn(left - margin));
+        let left = end.saturating_duration_since(now);
+        sink.event(ModelEvent::ExpiresIn(left - RENEW_MARGIN.min(left / 4)));
     }
 }
 
@@ -345,7 +352,7 @@ impl ModelDialect for OpenAiRealtime {
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        let expiry = if self.ready { self.expiry_due() } else { None };
+        let expiry = self.expiry().filter(|_| self.ready).map(|(_, due)| due);
         let answers =
             if self.ready { self.responses.poll_timeout(self.calls.is_waiting()) } else { None };
         [self.acknowledge_until, expiry, answers].into_iter().flatten().min()

@@ -151,6 +151,78 @@ fn gemini_audio_allocates_nothing() {
     });
 }
 
+/// A server on a thread of its own: configures the session, then sends a piece of audio for each that it gets.
+fn echo_server() -> std::net::SocketAddr {
+    use futures_util::{SinkExt, StreamExt};
+    use tokio_tungstenite::tungstenite::Message;
+
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    listener.set_nonblocking(true).expect("a socket");
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.expect("a runtime").block_on(async move {
+            let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
+            let (stream, _) = listener.accept().await.expect("a connection");
+            stream.set_nodelay(true).expect("a socket");
+            let mut server = tokio_tungstenite::accept_async(stream).await.expect("an upgrade");
+            let audio = base64_simd::STANDARD.encode_to_string([7; 160]);
+            let delta = format!(
+                r#"{{"type":"response.output_audio.delta","response_id":"r","item_id":"i","delta":"{audio}"}}"#
+            );
+            while let Some(Ok(Message::Text(text))) = server.next().await {
+                let reply = if text.contains("input_audio_buffer.append") {
+                    delta.clone()
+                } else {
+                    r#"{"type":"session.updated","session":{}}"#.to_owned()
+                };
+                if server.send(Message::text(reply)).await.is_err() {
+                    break;
+                }
+            }
+        });
+    });
+    address
+}
+
+#[test]
+fn a_session_allocates_nothing_for_audio() {
+    use tandem_models::open;
+
+    let mu = AudioFormat::G711(Law::Mu);
+    let mut settings = ModelSettings::new(Provider::OpenAiRealtime, String::new().into());
+    settings.base_url = Some(format!("ws://{}", echo_server()));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime").block_on(async {
+        let mut session = open(&settings, spec(mu, mu), Instant::now(), Duration::ZERO);
+        let mut ear = Ear::default();
+        let frame = [0xFF; 160];
+        let mut frames = 0;
+        let mut counted = 0;
+        // The session, the socket and the library between them: 300 frames up and down are the warm-up.
+        while frames < 1_300 {
+            let before = ALLOCATIONS.with(Cell::get);
+            let heard = ear.bytes;
+            session.send_audio(Instant::now(), &frame);
+            let answered = std::future::poll_fn(|cx| {
+                while session.poll(cx, Instant::now(), &mut ear).is_ready() {}
+                if ear.bytes > heard || (frames == 0 && ear.events > 0) {
+                    std::task::Poll::Ready(())
+                } else {
+                    std::task::Poll::Pending
+                }
+            });
+            answered.await;
+            frames += 1;
+            if frames > 300 {
+                counted += ALLOCATIONS.with(Cell::get) - before;
+            }
+        }
+        assert!(ear.bytes >= 1_298 * 160, "{} bytes came back", ear.bytes);
+        assert_eq!(counted, 0, "allocations in 1,000 frames each way");
+    });
+}
+
 #[test]
 fn the_counter_counts() {
     assert_eq!(allocations_in(|| drop(Box::new([0_u8; 64]))), 1);

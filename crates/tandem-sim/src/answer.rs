@@ -12,6 +12,9 @@ use tandem_media::{AudioFormat, Law};
 /// Length of a block: all samples of one are equal.
 pub const BLOCK_MS: u64 = 20;
 
+/// Longest answer a script can order.
+pub(crate) const LONGEST_MS: u64 = 3_600_000;
+
 /// How the audio of an answer is cut into messages, and when they are sent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -45,8 +48,9 @@ pub(crate) struct Chunk {
 }
 
 impl Profile {
-    /// Cuts `ms` milliseconds of `format`. An answer of no length has no chunks.
+    /// Cuts `ms` milliseconds of `format`, an hour at most. An answer of no length has no chunks.
     pub(crate) fn cut(self, format: AudioFormat, ms: u64) -> Vec<Chunk> {
+        let ms = ms.min(LONGEST_MS);
         let total = bytes_of(format, ms);
         let mut chunks: Vec<Chunk> = Vec::new();
         let mut start = 0;
@@ -150,7 +154,10 @@ mod tests {
 
     #[test]
     fn every_block_has_its_own_value() {
-        assert_eq!([level(1, 0), level(1, 19), level(1, 20), level(2, 0)], [1000, 1000, 1010, 3110]);
+        assert_eq!(
+            [level(1, 0), level(1, 19), level(1, 20), level(2, 0)],
+            [1000, 1000, 1010, 3110]
+        );
         for law in [Law::Mu, Law::A] {
             let mut codes: Vec<u8> = (0..224).map(|block| code(law, 1, block * 20)).collect();
             codes.sort_unstable();
@@ -176,10 +183,8 @@ mod tests {
             for format in [MU, PCM24] {
                 let whole = audio(format, 3, 0..bytes_of(format, 2_345));
                 let chunks = profile.cut(format, 2_345);
-                let joined: Vec<u8> = chunks
-                    .iter()
-                    .flat_map(|chunk| audio(format, 3, chunk.bytes.clone()))
-                    .collect();
+                let joined: Vec<u8> =
+                    chunks.iter().flat_map(|chunk| audio(format, 3, chunk.bytes.clone())).collect();
                 assert_eq!(joined, whole, "{profile:?} {format:?}");
             }
         }

@@ -44,7 +44,7 @@ pub(crate) async fn serve(
     let config = &shared.config;
     let engine = Engine::new(EngineParts {
         connection: index,
-        script: config.script(index),
+        script: shared.script(index),
         wire: config.wire(index),
         mode: config.mode,
         strict: config.strictness == Strictness::Strict,
@@ -241,7 +241,8 @@ impl Connection {
         }
         if let Some(record) = self.shared.record.connection(old) {
             let mut seen = record.progress.subscribe();
-            let _still_open = timeout(GRACE, seen.wait_for(|progress| progress.ended.is_some())).await;
+            let _still_open =
+                timeout(GRACE, seen.wait_for(|progress| progress.ended.is_some())).await;
         }
     }
 

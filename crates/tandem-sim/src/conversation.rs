@@ -72,7 +72,8 @@ impl Conversation {
                         let id = format!("call_{}", n / 2);
                         Action::Tool(ToolRequest::new(&id, name, json!({})))
                     };
-                    script = script.on_nth(n, Trigger::SpeechEnd, [heard.clone(), think.clone(), then]);
+                    script =
+                        script.on_nth(n, Trigger::SpeechEnd, [heard.clone(), think.clone(), then]);
                 }
                 if provider == Provider::Gemini {
                     script = script.on(Trigger::all_results(), [answer.clone()]);
@@ -81,7 +82,8 @@ impl Conversation {
         }
         if self.unprompted_every_ms > 0 {
             let every = self.unprompted_every_ms;
-            script = script.on_while(crate::script::Phase::Idle, Trigger::EveryMs { every }, [answer]);
+            script =
+                script.on_while(crate::script::Phase::Idle, Trigger::EveryMs { every }, [answer]);
         }
         script
     }

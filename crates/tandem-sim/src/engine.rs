@@ -15,6 +15,8 @@ use crate::{
 };
 
 mod sequence;
+#[cfg(test)]
+mod tests;
 
 use sequence::Sequence;
 pub(crate) use sequence::{error_event, rate_limits};
@@ -69,7 +71,7 @@ enum Occurrence {
 
 pub(crate) struct EngineParts {
     pub(crate) connection: usize,
-    pub(crate) script: Script,
+    pub(crate) script: Arc<Script>,
     pub(crate) wire: Box<dyn Wire>,
     pub(crate) mode: Mode,
     pub(crate) strict: bool,
@@ -81,7 +83,10 @@ pub(crate) struct EngineParts {
 
 /// One connection of a fake server.
 pub(crate) struct Engine {
-    script: Script,
+    script: Arc<Script>,
+    /// Steps that wait for caller audio, and for playback.
+    timed: Vec<usize>,
+    on_playback: Vec<usize>,
     wire: Box<dyn Wire>,
     link: Link,
     mode: Mode,
@@ -118,6 +123,11 @@ impl Engine {
         } = parts;
         let (format, silence_ms) = wire.listening();
         let steps = script.steps.len();
+        let those = |wanted: fn(&Trigger) -> bool| -> Vec<usize> {
+            (0..steps).filter(|index| wanted(&script.steps[*index].on)).collect()
+        };
+        let timed = those(|on| matches!(on, Trigger::AudioMs { .. } | Trigger::EveryMs { .. }));
+        let on_playback = those(|on| matches!(on, Trigger::PlayedMs { .. }));
         Self {
             configured: wire.live_when_opened(),
             wire,
@@ -125,6 +135,8 @@ impl Engine {
             keep_audio,
             keep_messages,
             script,
+            timed,
+            on_playback,
             link: Link {
                 connection,
                 strict,
@@ -172,7 +184,7 @@ impl Engine {
     /// The handshake is done.
     pub(crate) fn handle_open(&mut self, now: Duration) {
         self.set_time(now);
-        if !self.occur(Occurrence::Open) {
+        if !self.occur(&Occurrence::Open) {
             self.wire.opened(&mut self.link);
         }
         self.run();
@@ -233,8 +245,8 @@ impl Engine {
         if self.mode != Mode::RealTime {
             return None;
         }
-        let played = self.script.steps.iter().enumerate().filter_map(|(index, step)| {
-            let Trigger::PlayedMs { at } = step.on else { return None };
+        let played = self.on_playback.iter().filter_map(|&index| {
+            let Trigger::PlayedMs { at } = self.script.steps[index].on else { return None };
             let left = self.link.playback.sent.checked_sub(Duration::from_millis(at))?;
             let unfired = self.fired[index] != self.link.playback.answers;
             unfired.then(|| self.link.playback.ends.saturating_sub(left))
@@ -284,14 +296,14 @@ impl Engine {
         match inbound {
             Inbound::Setup => {
                 self.reconfigure();
-                if !self.occur(Occurrence::Setup) {
+                if !self.occur(&Occurrence::Setup) {
                     self.wire.ready(&mut self.link);
                     self.configured = true;
                 }
             }
             Inbound::Reconfigured => self.reconfigure(),
             Inbound::Text => {
-                if !self.occur(Occurrence::Text) {
+                if !self.occur(&Occurrence::Text) {
                     let ops = self.wire.plan_unscripted(&mut self.link);
                     self.start(Vec::new(), ops);
                 }
@@ -303,16 +315,16 @@ impl Engine {
             }
             Inbound::Audio(audio, format) => self.handle_audio(&audio, format),
             Inbound::ActivityStart => {
-                self.occur(Occurrence::SpeechStart);
+                self.occur(&Occurrence::SpeechStart);
             }
             Inbound::ActivityEnd => {
-                self.occur(Occurrence::SpeechEnd);
+                self.occur(&Occurrence::SpeechEnd);
             }
             Inbound::ToolResult(id) => {
                 self.tool_deadlines.retain(|(_, call)| *call != id);
-                self.occur(Occurrence::ToolResult(id));
+                self.occur(&Occurrence::ToolResult(id));
                 if self.link.open_calls() == 0 {
-                    self.occur(Occurrence::AllResults);
+                    self.occur(&Occurrence::AllResults);
                 }
             }
         }
@@ -325,8 +337,8 @@ impl Engine {
         self.detector.configure(format, self.wire.listening().1);
         let start = self.caller_audio;
         let bytes_per_second = bytes_of(format, 1_000) as u64;
-        self.caller_audio = start
-            + Duration::from_nanos(audio.len() as u64 * 1_000_000_000 / bytes_per_second);
+        self.caller_audio =
+            start + Duration::from_nanos(audio.len() as u64 * 1_000_000_000 / bytes_per_second);
         let mut rest = audio;
         while let Some(block) = self.detector.next_block(&mut rest) {
             if self.mode != Mode::RealTime {
@@ -334,7 +346,7 @@ impl Engine {
             }
             if let Some(change) = block.change.filter(|_| self.wire.detects_turns()) {
                 self.wire.speech(change, &mut self.link);
-                self.occur(match change {
+                self.occur(&match change {
                     SpeechChange::Started { .. } => Occurrence::SpeechStart,
                     SpeechChange::Ended { .. } => Occurrence::SpeechEnd,
                 });
@@ -379,8 +391,8 @@ impl Engine {
     }
 
     /// Plays the steps that wait for `occurrence`; true when there is one.
-    fn occur(&mut self, occurrence: Occurrence) -> bool {
-        let count = match self.occurrences.iter_mut().find(|(known, _)| *known == occurrence) {
+    fn occur(&mut self, occurrence: &Occurrence) -> bool {
+        let count = match self.occurrences.iter_mut().find(|(known, _)| known == occurrence) {
             Some((_, count)) => {
                 *count += 1;
                 *count
@@ -394,7 +406,7 @@ impl Engine {
             .script
             .steps
             .iter()
-            .filter(|step| is_triggered(&step.on, &occurrence))
+            .filter(|step| is_triggered(&step.on, occurrence))
             .filter(|step| step.n.is_none_or(|n| n == count) && self.in_phase(step.phase))
             .map(|step| step.actions.clone())
             .collect();
@@ -407,7 +419,8 @@ impl Engine {
 
     /// Plays the steps that wait for the caller's audio to reach `ms`.
     fn heard_ms(&mut self, ms: u64) {
-        for index in 0..self.script.steps.len() {
+        for position in 0..self.timed.len() {
+            let index = self.timed[position];
             let step = &self.script.steps[index];
             let due = match step.on {
                 Trigger::AudioMs { at } => ms >= at && self.fired[index] == 0,
@@ -427,7 +440,8 @@ impl Engine {
     fn played(&mut self) {
         let playback = self.link.playback;
         let played = playback.played(self.link.now);
-        for index in 0..self.script.steps.len() {
+        for position in 0..self.on_playback.len() {
+            let index = self.on_playback[position];
             let step = &self.script.steps[index];
             let Trigger::PlayedMs { at } = step.on else { continue };
             let due = playback.answers > 0

@@ -126,7 +126,7 @@ pub(crate) fn control(kind: Control, payload: &[u8], out: &mut BytesMut) {
 /// Appends a close frame to `out`; the reason is cut at 123 bytes.
 pub(crate) fn close(code: u16, reason: &str, out: &mut BytesMut) {
     let mut payload = code.to_be_bytes().to_vec();
-    let end = reason.floor_char_boundary(123);
+    let end = (0..=reason.len().min(123)).rfind(|end| reason.is_char_boundary(*end)).unwrap_or(0);
     payload.extend_from_slice(&reason.as_bytes()[..end]);
     control(Control::Close, &payload, out);
 }
@@ -170,12 +170,15 @@ mod tests {
                     messages.push(message);
                 }
             }
-            assert_eq!(messages, [
-                Incoming::Message(BytesMut::from("whole")),
-                Incoming::Ping(BytesMut::from("ping")),
-                Incoming::Message(BytesMut::from("in two")),
-                Incoming::Close(Some((1000, "ok".into()))),
-            ]);
+            assert_eq!(
+                messages,
+                [
+                    Incoming::Message(BytesMut::from("whole")),
+                    Incoming::Ping(BytesMut::from("ping")),
+                    Incoming::Message(BytesMut::from("in two")),
+                    Incoming::Close(Some((1000, "ok".into()))),
+                ]
+            );
         }
     }
 

@@ -71,8 +71,15 @@ impl Gemini {
     }
 
     fn handle_realtime(&mut self, input: &Map<String, Value>) -> Result<Vec<Inbound>, Rejection> {
-        const FIELDS: &[&str] =
-            &["audio", "text", "audioStreamEnd", "activityStart", "activityEnd", "mediaChunks", "video"];
+        const FIELDS: &[&str] = &[
+            "audio",
+            "text",
+            "audioStreamEnd",
+            "activityStart",
+            "activityEnd",
+            "mediaChunks",
+            "video",
+        ];
         setup::known_fields(input, FIELDS, "realtime_input")?;
         let mut inbound = Vec::new();
         let chunks = input.get("mediaChunks").and_then(Value::as_array);
@@ -99,10 +106,10 @@ impl Gemini {
 
     fn caller_audio(&mut self, audio: &Value) -> Result<Inbound, Rejection> {
         let mime = audio.get("mimeType").and_then(Value::as_str).unwrap_or_default();
-        let format = format_of(mime).ok_or_else(|| {
-            Rejection::invalid("Audio mime type must be audio/pcm with a rate.")
-        })?;
-        let data = audio.get("data").and_then(Value::as_str).ok_or_else(Rejection::invalid_argument)?;
+        let format = format_of(mime)
+            .ok_or_else(|| Rejection::invalid("Audio mime type must be audio/pcm with a rate."))?;
+        let data =
+            audio.get("data").and_then(Value::as_str).ok_or_else(Rejection::invalid_argument)?;
         let bytes = base64_simd::STANDARD
             .decode_to_vec(data)
             .map_err(|_| Rejection::invalid("Invalid base64 in audio data."))?;
@@ -200,7 +207,8 @@ impl Wire for Gemini {
     }
 
     fn plain_audio<'a>(&mut self, text: &'a [u8]) -> Option<(&'a [u8], AudioFormat)> {
-        const OPENINGS: [&str; 2] = [r#"{"realtimeInput":{"audio":{"#, r#"{"realtime_input":{"audio":{"#];
+        const OPENINGS: [&str; 2] =
+            [r#"{"realtimeInput":{"audio":{"#, r#"{"realtime_input":{"audio":{"#];
         if self.stage != Stage::Live {
             return None;
         }
@@ -209,11 +217,13 @@ impl Wire for Gemini {
         let fields = fields.strip_suffix("}}}")?;
         let (before, data) = fields.split_once(r#""data":""#)?;
         let (data, after) = data.split_once('"')?;
-        let mime = if before.is_empty() { after.strip_prefix(',')? } else { before.strip_suffix(',')? };
+        let mime =
+            if before.is_empty() { after.strip_prefix(',')? } else { before.strip_suffix(',')? };
         let mime = mime.strip_prefix(r#""mimeType":""#).or(mime.strip_prefix(r#""mime_type":""#))?;
         let format = format_of(mime.strip_suffix('"')?)?;
         let padding = data.bytes().rev().take_while(|byte| *byte == b'=').count();
-        let whole = data.len().is_multiple_of(4) && (data.len() / 4 * 3 - padding.min(2)).is_multiple_of(2);
+        let whole =
+            data.len().is_multiple_of(4) && (data.len() / 4 * 3 - padding.min(2)).is_multiple_of(2);
         (whole && format == self.input && !data.contains('\\')).then_some((data.as_bytes(), format))
     }
 
@@ -232,7 +242,9 @@ impl Wire for Gemini {
         }
         match self.stage {
             Stage::Live => {}
-            Stage::Fresh => Self::reject(link, Rejection::invalid("setup must be the first message")),
+            Stage::Fresh => {
+                Self::reject(link, Rejection::invalid("setup must be the first message"));
+            }
             Stage::Configuring => {
                 Self::reject(link, Rejection::invalid("message before setupComplete"));
             }
@@ -279,7 +291,12 @@ impl Wire for Gemini {
                         |chunk, ops| {
                             ops.push(Op::Delay(chunk.after_ms));
                             let target = Target::default();
-                            ops.push(Op::Audio { marker, format: OUTPUT, bytes: chunk.bytes, target });
+                            ops.push(Op::Audio {
+                                marker,
+                                format: OUTPUT,
+                                bytes: chunk.bytes,
+                                target,
+                            });
                         },
                     ));
                 }
@@ -314,7 +331,9 @@ impl Wire for Gemini {
     fn plan_transcript(&mut self, transcript: &InputTranscript) -> Vec<Op> {
         let fragments = match transcript {
             InputTranscript::Text(text) => std::slice::from_ref(text),
-            InputTranscript::Fragments(fragments) | InputTranscript::Timed { fragments, .. } => fragments,
+            InputTranscript::Fragments(fragments) | InputTranscript::Timed { fragments, .. } => {
+                fragments
+            }
             InputTranscript::Failed { .. } => &[],
         };
         fragments.iter().map(|text| Op::Send(transcription("inputTranscription", text))).collect()
@@ -446,14 +465,18 @@ pub(crate) fn usage_metadata(usage: &UsageSpec) -> Value {
 
 /// `value` with the protocol's own keys in camelCase; what belongs to the user is left alone.
 fn camel_case(value: &Value) -> Value {
-    const THE_USERS: [&str; 5] = ["parameters", "parametersJsonSchema", "response", "args", "labels"];
+    const THE_USERS: [&str; 5] =
+        ["parameters", "parametersJsonSchema", "response", "args", "labels"];
     match value {
         Value::Object(fields) => fields
             .iter()
             .map(|(key, value)| {
                 let key = camel_case_word(key);
-                let value =
-                    if THE_USERS.contains(&key.as_str()) { value.clone() } else { camel_case(value) };
+                let value = if THE_USERS.contains(&key.as_str()) {
+                    value.clone()
+                } else {
+                    camel_case(value)
+                };
                 (key, value)
             })
             .collect(),

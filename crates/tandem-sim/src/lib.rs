@@ -23,7 +23,9 @@ mod server;
 mod speech;
 mod wire;
 
-pub use answer::{BLOCK_MS, Profile, audio as answer_audio, code as answer_code, level as answer_level};
+pub use answer::{
+    BLOCK_MS, Profile, audio as answer_audio, code as answer_code, level as answer_level,
+};
 pub use clock::VirtualClock;
 pub use conversation::Conversation;
 pub use engine::{Mode, Received, ReceivedMessage};

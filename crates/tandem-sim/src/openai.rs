@@ -116,7 +116,7 @@ impl OpenAi {
         self.last_item = Some(id);
     }
 
-    fn commit(&mut self, id: String, link: &mut Link) {
+    fn commit(&mut self, id: &str, link: &mut Link) {
         let committed = json!({
             "type": "input_audio_buffer.committed",
             "previous_item_id": self.last_item,
@@ -143,7 +143,8 @@ impl OpenAi {
         let text = |name: &str| message.get(name).and_then(Value::as_str);
         let item = message.get("item");
         let item_text = |name: &str| item.and_then(|item| item.get(name)).and_then(Value::as_str);
-        let is_active = self.active.as_ref().is_some_and(|active| text("response_id") == Some(&active.id));
+        let is_active =
+            self.active.as_ref().is_some_and(|active| text("response_id") == Some(&active.id));
         match kind {
             "response.created" => {
                 let response = message.get("response");
@@ -158,10 +159,10 @@ impl OpenAi {
             "response.output_item.added" => {
                 if let Some(id) = item_text("id") {
                     let is_assistant_message = item_text("type") == Some("message");
-                    self.items.insert(id.to_owned(), Item {
-                        is_assistant_message,
-                        audio: Duration::ZERO,
-                    });
+                    self.items.insert(
+                        id.to_owned(),
+                        Item { is_assistant_message, audio: Duration::ZERO },
+                    );
                     if is_active {
                         self.last_item = Some(id.to_owned());
                         self.newest.item = id.to_owned();
@@ -173,7 +174,9 @@ impl OpenAi {
                 }
             }
             "response.output_audio_transcript.delta" => {
-                if let (Some(active), Some(delta)) = (self.active.as_mut().filter(|_| is_active), text("delta")) {
+                if let (Some(active), Some(delta)) =
+                    (self.active.as_mut().filter(|_| is_active), text("delta"))
+                {
                     active.transcript.push_str(delta);
                 }
             }
@@ -304,7 +307,7 @@ impl Wire for OpenAi {
                     "item_id": id,
                 });
                 self.send(stopped, link);
-                self.commit(id, link);
+                self.commit(&id, link);
             }
         }
     }
@@ -381,7 +384,8 @@ impl Wire for OpenAi {
             item.audio += length_of(format, bytes);
         }
         self.events += 1;
-        let kind = if self.dialect.beta { "response.audio.delta" } else { "response.output_audio.delta" };
+        let kind =
+            if self.dialect.beta { "response.audio.delta" } else { "response.output_audio.delta" };
         let Target { response, item, output_index } = target;
         let event = self.events;
         link.push(Output::Message(format!(

@@ -205,7 +205,9 @@ pub fn check_heard(
         return Ok(());
     }
     let (rest_ms, total_ms) = (rest.len() / bytes_per_ms, pcm_or_g711.len() / bytes_per_ms);
-    Err(format!("connection {connection}: {rest_ms} of {total_ms} ms heard belong to no expected answer"))
+    Err(format!(
+        "connection {connection}: {rest_ms} of {total_ms} ms heard belong to no expected answer"
+    ))
 }
 
 #[cfg(test)]

@@ -60,7 +60,8 @@ impl Scenario {
         if self.caller.is_empty() {
             self.caller.push(CallerStep::Silence(200));
         }
-        self.caller.extend([CallerStep::Speech(1_000), CallerStep::Silence(END_SILENCE_MS + listens_ms)]);
+        self.caller
+            .extend([CallerStep::Speech(1_000), CallerStep::Silence(END_SILENCE_MS + listens_ms)]);
         self
     }
 
@@ -197,7 +198,8 @@ mod tests {
     #[test]
     fn every_numbered_story_is_there_once() {
         for (prefix, last, scenarios) in [("G", 28, gemini()), ("O", 24, openai())] {
-            let ids: BTreeSet<&str> = scenarios.iter().map(|scenario| scenario.id.as_str()).collect();
+            let ids: BTreeSet<&str> =
+                scenarios.iter().map(|scenario| scenario.id.as_str()).collect();
             assert_eq!(ids.len(), scenarios.len(), "ids are unique");
             let numbers: BTreeSet<u32> = ids
                 .iter()

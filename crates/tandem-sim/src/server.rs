@@ -103,7 +103,7 @@ pub struct FakeConfig {
     pub dialect: Dialect,
     /// What is kept.
     pub keep: Keep,
-    /// OpenAI: `session.expires_at`, Unix seconds.
+    /// OpenAI: `session.expires_at` of the first connection, Unix seconds; that of each further one is an hour later.
     pub expires_at: u64,
     /// Where it listens; port 0 takes a free one.
     pub bind: SocketAddr,
@@ -158,29 +158,31 @@ impl FakeConfig {
         self
     }
 
-    pub(crate) fn script(&self, connection: usize) -> Script {
-        let last = self.scripts.len().saturating_sub(1);
-        self.scripts.get(connection.min(last)).cloned().unwrap_or_default()
-    }
-
     pub(crate) fn wire(&self, connection: usize) -> Box<dyn Wire> {
         match self.provider {
             Provider::OpenAi => {
-                Box::new(OpenAi::new(&self.key, self.dialect, connection, self.expires_at))
+                let expires_at = self.expires_at.saturating_add(connection as u64 * 3_600);
+                Box::new(OpenAi::new(&self.key, self.dialect, connection, expires_at))
             }
             Provider::Gemini => Box::new(Gemini::new(&self.key, self.dialect.text_frames)),
         }
     }
 }
 
-
-
 /// What the connections of one server share.
 pub(crate) struct Shared {
     pub(crate) config: FakeConfig,
+    scripts: Vec<Arc<Script>>,
     pub(crate) record: Arc<ServerRecord>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) bank: Arc<AudioBank>,
+}
+
+impl Shared {
+    /// What connection `index` does.
+    pub(crate) fn script(&self, index: usize) -> Arc<Script> {
+        self.scripts.get(index).or(self.scripts.last()).map(Arc::clone).unwrap_or_default()
+    }
 }
 
 /// A running fake server. Dropping it ends its tasks and connections.
@@ -204,12 +206,8 @@ impl FakeServer {
         let provider = config.provider;
         let record = Arc::new(ServerRecord::new());
         let handle = FakeHandle { record: Arc::clone(&record) };
-        let shared = Arc::new(Shared {
-            config,
-            record,
-            registry: Arc::default(),
-            bank: Arc::default(),
-        });
+        let shared =
+            Arc::new(Shared { config, record, registry: Arc::default(), bank: Arc::default() });
         let accepting = tokio::spawn(accept(listener, shared));
         Ok(Self { addr, provider, handle, accepting })
     }

@@ -154,9 +154,9 @@ pub fn caller_speech(format: AudioFormat, ms: u64) -> Vec<u8> {
         AudioFormat::G711(Law::Mu) => {
             (0..samples).map(|sample| if up(sample) { 0xA0 } else { 0x20 }).collect()
         }
-        AudioFormat::G711(Law::A) => (0..samples)
-            .map(|sample| if up(sample) { 0xDF ^ 0x55 } else { 0x5F ^ 0x55 })
-            .collect(),
+        AudioFormat::G711(Law::A) => {
+            (0..samples).map(|sample| if up(sample) { 0xDF ^ 0x55 } else { 0x5F ^ 0x55 }).collect()
+        }
     }
 }
 

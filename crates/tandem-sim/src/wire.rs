@@ -31,9 +31,10 @@ impl Dial {
     }
 
     pub(crate) fn query(&self, name: &str) -> Option<&str> {
-        self.query.split('&').filter_map(|pair| pair.split_once('=')).find_map(|(key, value)| {
-            (key == name).then_some(value)
-        })
+        self.query
+            .split('&')
+            .filter_map(|pair| pair.split_once('='))
+            .find_map(|(key, value)| (key == name).then_some(value))
     }
 }
 
@@ -74,7 +75,12 @@ pub(crate) enum Op {
     EnterAnswer,
     /// Audio of a new answer follows.
     BeginAnswer,
-    Audio { marker: u32, format: AudioFormat, bytes: Range<usize>, target: Target },
+    Audio {
+        marker: u32,
+        format: AudioFormat,
+        bytes: Range<usize>,
+        target: Target,
+    },
     Delay(u64),
     AwaitPlayback,
     EndAnswer,
@@ -266,7 +272,14 @@ pub(crate) trait Wire: Send {
     fn send(&mut self, message: Value, link: &mut Link);
 
     /// Sends one chunk of answer audio.
-    fn send_audio(&mut self, base64: &str, format: AudioFormat, bytes: usize, target: &Target, link: &mut Link);
+    fn send_audio(
+        &mut self,
+        base64: &str,
+        format: AudioFormat,
+        bytes: usize,
+        target: &Target,
+        link: &mut Link,
+    );
 
     /// The newest id a placeholder stands for.
     fn placeholder(&self, name: &str) -> Option<String>;

@@ -1,10 +1,12 @@
 //! What a real server refuses, the strict fakes refuse too; the lenient ones only note it.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on stops")]
+
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tandem_sim::{
-    Action, Answer, AnswerEnd, Dialect, FakeConfig, FakeServer, Provider, Script, Strictness, ToolRequest,
-    Trigger,
+    Action, Answer, AnswerEnd, Dialect, FakeConfig, FakeServer, Provider, Script, Strictness,
+    ToolRequest, Trigger,
 };
 use tokio::net::TcpStream;
 use tokio_tungstenite::{
@@ -40,7 +42,9 @@ async fn exchange(server: &FakeServer, messages: &[Value]) -> (Vec<Value>, Optio
     while answers.len() < progress.queued as usize || (progress.ending && closed.is_none()) {
         match socket.next().await {
             Some(Ok(Message::Text(text))) => answers.push(serde_json::from_str(&text).unwrap()),
-            Some(Ok(Message::Binary(bytes))) => answers.push(serde_json::from_slice(&bytes).unwrap()),
+            Some(Ok(Message::Binary(bytes))) => {
+                answers.push(serde_json::from_slice(&bytes).unwrap());
+            }
             Some(Ok(Message::Close(Some(frame)))) => {
                 closed = Some((u16::from(frame.code), frame.reason.to_string()));
             }
@@ -53,8 +57,9 @@ async fn exchange(server: &FakeServer, messages: &[Value]) -> (Vec<Value>, Optio
 
 fn setup(fields: Value) -> Value {
     let mut setup = json!({ "model": "models/gemini-3.8-live" });
-    for (key, value) in fields.as_object().expect("an object") {
-        setup[key] = value.clone();
+    let Value::Object(fields) = fields else { panic!("{fields} is no object") };
+    for (key, value) in fields {
+        setup[key] = value;
     }
     json!({ "setup": setup })
 }
@@ -72,30 +77,88 @@ async fn gemini_closes_on_what_it_does_not_accept() {
         let config = json!({ "prebuiltVoiceConfig": { "voiceName": name } });
         json!({ "generationConfig": { "speechConfig": { "voiceConfig": config } } })
     };
-    let audio = |data: &str, mime: &str| {
-        json!({ "realtimeInput": { "audio": { "data": data, "mimeType": mime } } })
-    };
-    let result = |id: &str, response: Value| {
-        json!({ "toolResponse": { "functionResponses": [{ "id": id, "name": "t", "response": response }] } })
-    };
+    let audio = |data: &str, mime: &str| json!({ "realtimeInput": { "audio": { "data": data, "mimeType": mime } } });
+    let result = |id: &str, response: Value| json!({ "toolResponse": { "functionResponses": [{ "id": id, "name": "t", "response": response }] } });
     let table: Vec<(&str, Vec<Value>, u16, &str)> = vec![
         ("no setup", vec![json!({ "realtimeInput": { "text": "hi" } })], 1007, "first message"),
         ("second setup", vec![plain(), plain()], 1007, "only once"),
-        ("text modality", vec![setup(json!({ "generationConfig": { "responseModalities": ["TEXT"] } }))], 1007, "invalid argument"),
-        ("unknown field", vec![setup(json!({ "sessionTime": 3 }))], 1007, "Unknown name \"sessionTime\""),
-        ("unknown nested field", vec![setup(json!({ "generationConfig": { "stopSequences": [] } }))], 1007, "stopSequences"),
+        (
+            "text modality",
+            vec![setup(json!({ "generationConfig": { "responseModalities": ["TEXT"] } }))],
+            1007,
+            "invalid argument",
+        ),
+        (
+            "unknown field",
+            vec![setup(json!({ "sessionTime": 3 }))],
+            1007,
+            "Unknown name \"sessionTime\"",
+        ),
+        (
+            "unknown nested field",
+            vec![setup(json!({ "generationConfig": { "stopSequences": [] } }))],
+            1007,
+            "stopSequences",
+        ),
         ("null handle", vec![setup(json!({ "sessionResumption": { "handle": null } }))], 1008, ""),
-        ("unknown handle", vec![setup(json!({ "sessionResumption": { "handle": "h-9" } }))], 1008, "not found"),
+        (
+            "unknown handle",
+            vec![setup(json!({ "sessionResumption": { "handle": "h-9" } }))],
+            1008,
+            "not found",
+        ),
         ("unknown voice", vec![setup(voice("Nobody"))], 1007, "speaker"),
-        ("thinking level missing", vec![setup(json!({ "model": EXTENDED }))], 1007, "Thinking level"),
-        ("thinking level not wanted", vec![setup(json!({ "generationConfig": thinking }))], 1007, "Thinking level"),
-        ("BLOCKING on extended thinking", vec![setup(json!({ "model": EXTENDED, "generationConfig": thinking, "tools": declared("BLOCKING") }))], 1007, "behavior"),
-        ("NON_BLOCKING on 3.1", vec![setup(json!({ "model": "models/gemini-3.1-flash-live-preview", "tools": declared("NON_BLOCKING") }))], 1007, "behavior"),
-        ("role system", vec![plain(), json!({ "clientContent": { "turns": [{ "role": "system", "parts": [] }] } })], 1007, "role"),
-        ("activity with detection on", vec![plain(), json!({ "realtimeInput": { "activityStart": {} } })], 1007, "activity"),
+        (
+            "thinking level missing",
+            vec![setup(json!({ "model": EXTENDED }))],
+            1007,
+            "Thinking level",
+        ),
+        (
+            "thinking level not wanted",
+            vec![setup(json!({ "generationConfig": thinking }))],
+            1007,
+            "Thinking level",
+        ),
+        (
+            "BLOCKING on extended thinking",
+            vec![setup(
+                json!({ "model": EXTENDED, "generationConfig": thinking, "tools": declared("BLOCKING") }),
+            )],
+            1007,
+            "behavior",
+        ),
+        (
+            "NON_BLOCKING on 3.1",
+            vec![setup(
+                json!({ "model": "models/gemini-3.1-flash-live-preview", "tools": declared("NON_BLOCKING") }),
+            )],
+            1007,
+            "behavior",
+        ),
+        (
+            "role system",
+            vec![
+                plain(),
+                json!({ "clientContent": { "turns": [{ "role": "system", "parts": [] }] } }),
+            ],
+            1007,
+            "role",
+        ),
+        (
+            "activity with detection on",
+            vec![plain(), json!({ "realtimeInput": { "activityStart": {} } })],
+            1007,
+            "activity",
+        ),
         ("unknown call", vec![plain(), result("fc-9", json!({}))], 1007, "fc-9"),
         ("audio without a rate", vec![plain(), audio("AAAA", "audio/pcm")], 1007, "rate"),
-        ("half a sample", vec![plain(), audio("AAAA", "audio/pcm;rate=16000")], 1007, "half a sample"),
+        (
+            "half a sample",
+            vec![plain(), audio("AAAA", "audio/pcm;rate=16000")],
+            1007,
+            "half a sample",
+        ),
         ("bad base64", vec![plain(), audio("A!AA", "audio/pcm;rate=16000")], 1007, "base64"),
         ("no JSON", vec![plain(), json!("{\"realtimeInput\":")], 1007, "JSON"),
         ("unknown message", vec![plain(), json!({ "somethingElse": {} })], 1007, "somethingElse"),
@@ -131,7 +194,8 @@ async fn gemini_takes_what_is_right() {
             { "name": "t", "parameters": { "type": "OBJECT", "properties": { "a_b": { "type": "STRING" } } } },
         ] }],
     } });
-    let server = FakeServer::start(FakeConfig::new(Provider::Gemini, vec![Script::new()])).await.unwrap();
+    let server =
+        FakeServer::start(FakeConfig::new(Provider::Gemini, vec![Script::new()])).await.unwrap();
     let (answers, closed) = exchange(&server, &[
         snake,
         json!({ "realtime_input": { "activity_start": {} } }),
@@ -176,10 +240,10 @@ async fn a_session_is_resumed_only_when_its_old_socket_is_closed() {
 
 #[tokio::test]
 async fn scheduling_is_refused_by_extended_thinking() {
-    let script = Script::new().on(Trigger::Setup, [
-        Action::Ready,
-        Action::Tool(ToolRequest::new("fc-1", "t", json!({}))),
-    ]);
+    let script = Script::new().on(
+        Trigger::Setup,
+        [Action::Ready, Action::Tool(ToolRequest::new("fc-1", "t", json!({})))],
+    );
     let server = FakeServer::start(FakeConfig::new(Provider::Gemini, vec![script])).await.unwrap();
     let thinking = json!({ "thinkingConfig": { "thinkingLevel": "LOW" } });
     let model = "models/gemini-3.8-live-extended-thinking";
@@ -210,12 +274,12 @@ async fn openai_answers_mistakes_with_an_error_event() {
         json!({ "type": "session.update", "session": session })
     };
     let typed = |kind: &str| json!({ "type": kind });
-    let truncate = |item: &str, ms: Value| {
-        json!({ "type": "conversation.item.truncate", "item_id": item, "content_index": 0, "audio_end_ms": ms })
-    };
+    let truncate = |item: &str, ms: Value| json!({ "type": "conversation.item.truncate", "item_id": item, "content_index": 0, "audio_end_ms": ms });
     let create = |item: Value| json!({ "type": "conversation.item.create", "item": item });
     let user = |id: &str| {
-        create(json!({ "id": id, "type": "message", "role": "user", "content": [{ "type": "input_text", "text": "x" }] }))
+        create(
+            json!({ "id": id, "type": "message", "role": "user", "content": [{ "type": "input_text", "text": "x" }] }),
+        )
     };
     let output = |call: &str| {
         create(json!({ "type": "function_call_output", "call_id": call, "output": "{}" }))
@@ -225,32 +289,135 @@ async fn openai_answers_mistakes_with_an_error_event() {
     let voice = session(json!({ "audio": { "output": { "voice": "ash" } } }));
     let respond = || typed("response.create");
     let table: Vec<(&str, Vec<Value>, &str, Option<&str>)> = vec![
-        ("no session.type", vec![json!({ "type": "session.update", "session": {} })], "missing_required_parameter", Some("session.type")),
-        ("unknown session field", vec![session(json!({ "temperature": 0.8 }))], "unknown_parameter", Some("session.temperature")),
-        ("beta field", vec![session(json!({ "input_audio_format": "g711_ulaw" }))], "unknown_parameter", Some("session.input_audio_format")),
-        ("unknown nested field", vec![session(input(json!({ "gain": 2 })))], "unknown_parameter", Some("session.audio.input.gain")),
-        ("unknown event field", vec![json!({ "type": "response.cancel", "why": 1 })], "unknown_parameter", Some("why")),
-        ("voice change after audio", vec![session(json!({})), respond(), voice], "cannot_update_voice", Some("session.audio.output.voice")),
-        ("unknown voice", vec![session(json!({ "audio": { "output": { "voice": "onyx" } } }))], "invalid_value", Some("session.audio.output.voice")),
-        ("both modalities", vec![session(json!({ "output_modalities": ["audio", "text"] }))], "invalid_value", Some("session.output_modalities")),
-        ("PCM at 16 kHz", vec![session(input(pcm16k))], "invalid_value", Some("session.audio.input.format.rate")),
-        ("bad base64", vec![json!({ "type": "input_audio_buffer.append", "audio": "A!" })], "invalid_value", Some("audio")),
-        ("second response", vec![session(json!({})), respond(), respond()], "conversation_already_has_active_response", None),
+        (
+            "no session.type",
+            vec![json!({ "type": "session.update", "session": {} })],
+            "missing_required_parameter",
+            Some("session.type"),
+        ),
+        (
+            "unknown session field",
+            vec![session(json!({ "temperature": 0.8 }))],
+            "unknown_parameter",
+            Some("session.temperature"),
+        ),
+        (
+            "beta field",
+            vec![session(json!({ "input_audio_format": "g711_ulaw" }))],
+            "unknown_parameter",
+            Some("session.input_audio_format"),
+        ),
+        (
+            "unknown nested field",
+            vec![session(input(json!({ "gain": 2 })))],
+            "unknown_parameter",
+            Some("session.audio.input.gain"),
+        ),
+        (
+            "unknown event field",
+            vec![json!({ "type": "response.cancel", "why": 1 })],
+            "unknown_parameter",
+            Some("why"),
+        ),
+        (
+            "voice change after audio",
+            vec![session(json!({})), respond(), voice],
+            "cannot_update_voice",
+            Some("session.audio.output.voice"),
+        ),
+        (
+            "unknown voice",
+            vec![session(json!({ "audio": { "output": { "voice": "onyx" } } }))],
+            "invalid_value",
+            Some("session.audio.output.voice"),
+        ),
+        (
+            "both modalities",
+            vec![session(json!({ "output_modalities": ["audio", "text"] }))],
+            "invalid_value",
+            Some("session.output_modalities"),
+        ),
+        (
+            "PCM at 16 kHz",
+            vec![session(input(pcm16k))],
+            "invalid_value",
+            Some("session.audio.input.format.rate"),
+        ),
+        (
+            "bad base64",
+            vec![json!({ "type": "input_audio_buffer.append", "audio": "A!" })],
+            "invalid_value",
+            Some("audio"),
+        ),
+        (
+            "second response",
+            vec![session(json!({})), respond(), respond()],
+            "conversation_already_has_active_response",
+            None,
+        ),
         ("nothing to cancel", vec![typed("response.cancel")], "response_cancel_not_active", None),
-        ("empty commit", vec![typed("input_audio_buffer.commit")], "input_audio_buffer_commit_empty", None),
-        ("truncate beyond the end", vec![session(json!({})), respond(), truncate("item_1", json!(1_001))], "invalid_value", Some("audio_end_ms")),
-        ("truncate with a fraction", vec![session(json!({})), respond(), truncate("item_1", json!(10.5))], "invalid_value", Some("audio_end_ms")),
-        ("truncate a user item", vec![user("mine"), truncate("mine", json!(1))], "unsupported_content_type", Some("item_id")),
-        ("truncate nothing", vec![truncate("item_9", json!(1))], "item_truncate_invalid_item_id", Some("item_id")),
-        ("result of an unknown call", vec![output("call_9")], "invalid_value", Some("item.call_id")),
-        ("duplicate item", vec![user("mine"), user("mine")], "item_create_duplicate_item_id", Some("item.id")),
-        ("assistant audio", vec![create(json!({ "type": "message", "role": "assistant", "content": [{ "type": "output_audio" }] }))], "invalid_value", Some("item.content")),
+        (
+            "empty commit",
+            vec![typed("input_audio_buffer.commit")],
+            "input_audio_buffer_commit_empty",
+            None,
+        ),
+        (
+            "truncate beyond the end",
+            vec![session(json!({})), respond(), truncate("item_1", json!(1_001))],
+            "invalid_value",
+            Some("audio_end_ms"),
+        ),
+        (
+            "truncate with a fraction",
+            vec![session(json!({})), respond(), truncate("item_1", json!(10.5))],
+            "invalid_value",
+            Some("audio_end_ms"),
+        ),
+        (
+            "truncate a user item",
+            vec![user("mine"), truncate("mine", json!(1))],
+            "unsupported_content_type",
+            Some("item_id"),
+        ),
+        (
+            "truncate nothing",
+            vec![truncate("item_9", json!(1))],
+            "item_truncate_invalid_item_id",
+            Some("item_id"),
+        ),
+        (
+            "result of an unknown call",
+            vec![output("call_9")],
+            "invalid_value",
+            Some("item.call_id"),
+        ),
+        (
+            "duplicate item",
+            vec![user("mine"), user("mine")],
+            "item_create_duplicate_item_id",
+            Some("item.id"),
+        ),
+        (
+            "assistant audio",
+            vec![create(
+                json!({ "type": "message", "role": "assistant", "content": [{ "type": "output_audio" }] }),
+            )],
+            "invalid_value",
+            Some("item.content"),
+        ),
         ("unknown type", vec![typed("response.restart")], "invalid_value", Some("type")),
         ("no type", vec![json!({ "event": 1 })], "invalid_event", Some("type")),
-        ("only for WebRTC", vec![typed("output_audio_buffer.clear")], "invalid_value", Some("type")),
+        (
+            "only for WebRTC",
+            vec![typed("output_audio_buffer.clear")],
+            "invalid_value",
+            Some("type"),
+        ),
         ("no JSON", vec![json!("{\"type\":")], "invalid_json", None),
     ];
-    let script = Script::new().on(Trigger::Text, [Answer::of_ms(1_000).end(AnswerEnd::Open).into()]);
+    let script =
+        Script::new().on(Trigger::Text, [Answer::of_ms(1_000).end(AnswerEnd::Open).into()]);
     for (name, mut messages, code, param) in table {
         if let Some(Value::Object(last)) = messages.last_mut() {
             last.insert("event_id".into(), "cli-7".into());
@@ -259,7 +426,8 @@ async fn openai_answers_mistakes_with_an_error_event() {
         let server = FakeServer::start(config.clone()).await.unwrap();
         let (answers, closed) = exchange(&server, &messages).await;
         assert_eq!(closed, None, "{name}: the session goes on");
-        let errors: Vec<&Value> = answers.iter().filter(|answer| answer["type"] == "error").collect();
+        let errors: Vec<&Value> =
+            answers.iter().filter(|answer| answer["type"] == "error").collect();
         let [error] = errors.as_slice() else { panic!("{name}: {answers:?}") };
         assert_eq!(error["error"]["code"], code, "{name}");
         assert_eq!(error["error"]["param"], json!(param), "{name}");
@@ -308,7 +476,8 @@ async fn only_the_right_key_and_path_are_let_in() {
         (Provider::Gemini, vec![("x-goog-api-key", "test-key")], "", None),
         (Provider::Gemini, vec![("x-goog-api-key", "test-key")], "Constrained", Some(404)),
     ] {
-        let server = FakeServer::start(FakeConfig::new(provider, vec![Script::new()])).await.unwrap();
+        let server =
+            FakeServer::start(FakeConfig::new(provider, vec![Script::new()])).await.unwrap();
         let mut request = format!("{}{suffix}", server.url()).into_client_request().unwrap();
         for (name, value) in headers {
             request.headers_mut().insert(name, value.parse().unwrap());
@@ -332,10 +501,13 @@ async fn the_beta_header_ends_a_ga_session() {
         let server = FakeServer::start(config).await.unwrap();
         let headers = [("authorization", "Bearer test-key"), ("openai-beta", "realtime=v1")];
         let mut socket = dial(&server, &headers).await.unwrap();
-        let first: Value = serde_json::from_str(socket.next().await.unwrap().unwrap().to_text().unwrap()).unwrap();
+        let first: Value =
+            serde_json::from_str(socket.next().await.unwrap().unwrap().to_text().unwrap()).unwrap();
         assert_eq!(first["type"], if beta { "session.created" } else { "error" });
         if let Some(code) = code {
-            let Some(Ok(Message::Close(Some(frame)))) = socket.next().await else { panic!("not closed") };
+            let Some(Ok(Message::Close(Some(frame)))) = socket.next().await else {
+                panic!("not closed")
+            };
             assert_eq!(u16::from(frame.code), code);
         }
         assert_eq!(server.handle().violations(0), ["the OpenAI-Beta header was sent"]);

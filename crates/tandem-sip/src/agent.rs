@@ -26,9 +26,11 @@ use crate::{
     session_timer::Policy,
 };
 
-/// How long NOTIFYs of a transfer are answered after the end of the call.
-const LINGER: Duration = Duration::from_secs(5);
-const MAX_LINGERING: usize = 4096;
+/// How long a dialog that is over is remembered: as long as its last requests may come again.
+const LINGER: Duration = Duration::from_secs(32);
+/// How long NOTIFYs of a transfer are welcome after the end of the call.
+const NOTIFY_LINGER: Duration = Duration::from_secs(5);
+const MAX_LINGERING: usize = 65_536;
 
 /// A call that came in, before it has channels.
 #[derive(Debug)]
@@ -67,6 +69,13 @@ struct FirstInvite {
     branch: String,
 }
 
+/// A dialog that is over.
+#[derive(Debug)]
+struct Ended {
+    at: Instant,
+    was_transferred: bool,
+}
+
 /// An INVITE that counts as unacknowledged.
 #[derive(Debug)]
 struct Waiting {
@@ -92,8 +101,9 @@ pub(crate) struct UserAgent {
     first_transaction: HashMap<DialogId, ServerId>,
     timeouts: BTreeSet<(Instant, DialogId)>,
     scheduled: HashMap<DialogId, Instant>,
-    /// Call-ID and our tag of calls that are over, until when.
-    lingering: HashMap<(String, String), Instant>,
+    /// Call-ID and our tag of calls that are over, and when they ended.
+    lingering: HashMap<(String, String), Ended>,
+    lingering_order: VecDeque<(Instant, (String, String))>,
     actions: VecDeque<Action>,
     next_dialog: u64,
     clients: u64,
@@ -123,6 +133,7 @@ impl UserAgent {
             timeouts: BTreeSet::new(),
             scheduled: HashMap::new(),
             lingering: HashMap::new(),
+            lingering_order: VecDeque::new(),
             actions: VecDeque::new(),
             next_dialog: 0,
             clients: 0,
@@ -149,7 +160,7 @@ impl UserAgent {
         for id in due {
             self.with_dialog(now, id, Dialog::handle_timeout);
         }
-        self.lingering.retain(|_, until| *until > now);
+        self.forget_ended(now);
     }
 
     /// Takes a request that has a transaction and passed [`Self::screen`].
@@ -167,7 +178,8 @@ impl UserAgent {
             });
         }
         if request.method != Method::Invite || request.to().is_ok_and(|to| to.tag().is_some()) {
-            let response = self.stateless(&request, 481);
+            let status = if self.is_late_notify(now, &request) { 200 } else { 481 };
+            let response = self.stateless(&request, status);
             return self.actions.push_back(Action::Respond { transaction, response });
         }
         self.admission.invited(arrival.ip());
@@ -460,8 +472,11 @@ impl UserAgent {
     fn remove(&mut self, now: Instant, id: DialogId) {
         let Some(dialog) = self.dialogs.remove(&id) else { return };
         let key = (dialog.call_id().to_owned(), dialog.local_tag().to_owned());
-        if dialog.lingers() && self.lingering.len() < MAX_LINGERING {
-            self.lingering.insert(key.clone(), now + LINGER);
+        self.forget_ended(now);
+        if self.lingering.len() < MAX_LINGERING {
+            self.lingering
+                .insert(key.clone(), Ended { at: now, was_transferred: dialog.was_transferred() });
+            self.lingering_order.push_back((now, key.clone()));
         }
         self.by_local_tag.remove(&key);
         if let Some(tag) = dialog.remote_tag() {
@@ -469,6 +484,13 @@ impl UserAgent {
             if self.by_caller.get(&caller).is_some_and(|first| first.dialog == id) {
                 self.by_caller.remove(&caller);
             }
+        }
+    }
+
+    fn forget_ended(&mut self, now: Instant) {
+        while let Some((_, key)) = self.lingering_order.pop_front_if(|(at, _)| *at + LINGER <= now)
+        {
+            self.lingering.remove(&key);
         }
     }
 

@@ -162,7 +162,7 @@ impl Dialog {
     }
 
     /// Whether NOTIFYs of a transfer may still come after the end.
-    pub(crate) const fn lingers(&self) -> bool {
+    pub(crate) const fn was_transferred(&self) -> bool {
         self.last_refer.is_some()
     }
 
@@ -197,8 +197,9 @@ impl Dialog {
         if self.transfer.is_some() {
             return self.report_transfer(cx, refer::failed(None, "another transfer is under way"));
         }
+        let escaped = if cx.settings.refer_to_headers { headers } else { &[] };
         let refer_to =
-            match refer::refer_to(&cx.settings.refer_templates, target, &self.target.host, headers)
+            match refer::refer_to(&cx.settings.refer_templates, target, &self.target.host, escaped)
             {
                 Ok(refer_to) => refer_to,
                 Err(reason) => return self.report_transfer(cx, refer::failed(None, &reason)),

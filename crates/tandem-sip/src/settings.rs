@@ -120,6 +120,9 @@ pub struct SipSettings {
     /// Refer-To of each kind of transfer target. `{target}` is the target, `{host}` the peer's host. A kind that is
     /// missing here uses `sip:{target}@{host}`; [`TransferKind::Sip`] is taken as it stands.
     pub refer_templates: Vec<(TransferKind, String)>,
+    /// Whether the headers of a transfer are escaped into Refer-To too (RFC 3261 §19.1.1), so that they reach the new
+    /// call. They always stand on the REFER itself. Off by default: phones with short buffers lose such a Refer-To.
+    pub refer_to_headers: bool,
     /// How long a transfer may take until its outcome is known.
     pub transfer_timeout: Duration,
     /// How long an INVITE may ring before it is refused with 480.
@@ -148,6 +151,7 @@ impl Default for SipSettings {
             codecs: vec![Law::Mu, Law::A],
             codec_preference: CodecPreference::Ours,
             refer_templates: Vec::new(),
+            refer_to_headers: false,
             transfer_timeout: Duration::from_secs(60),
             ring_timeout: Duration::from_secs(120),
             limits: Limits::default(),

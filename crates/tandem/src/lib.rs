@@ -3,7 +3,7 @@
 //! - [`config`]: one TOML file, all mistakes reported together.
 //! - [`number`]: dialled numbers and patterns; [`routing`]: which agent answers, and why.
 //! - [`cli`]: the commands; [`check`] and [`softphone`] are what two of them do; [`terminal`] and [`logging`] serve all.
-//! - [`bench`]: latency with many calls, measured from outside the daemon.
+//! - [`mod@bench`]: latency with many calls, measured from outside the daemon.
 //! - [`serve`]: the daemon; [`wiring`] joins the configuration to its parts; [`descriptors`]: what the system allows it.
 //! - [`demo`]: a daemon and a caller in one process.
 

@@ -51,7 +51,11 @@ pub fn start(
 
 /// The SIP stack logs whole messages, numbers and names in them: only who names it gets to see them.
 fn with_quiet_stack(filter: &str) -> String {
-    if filter.contains("rsipstack") { filter.to_owned() } else { format!("{filter},rsipstack=warn") }
+    if filter.contains("rsipstack") {
+        filter.to_owned()
+    } else {
+        format!("{filter},rsipstack=warn")
+    }
 }
 
 #[cfg(test)]

@@ -31,7 +31,12 @@ end_call_drain_ms = 100
     Daemon::start(config).await.unwrap()
 }
 
-async fn call(daemon: &Daemon, directory: &Path, number: &str, cues: &[(&str, Action)]) -> CallReport {
+async fn call(
+    daemon: &Daemon,
+    directory: &Path,
+    number: &str,
+    cues: &[(&str, Action)],
+) -> CallReport {
     let address = daemon.sip().listeners()[0].addr;
     let plan = CallPlan {
         target: format!("sip:{number}@{address}").parse().unwrap(),

@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     CallMachine, Output, Phase,
-    timers::{Timer, after},
+    timers::{Stopwatch, Timer, after},
     transcript::floor,
     turn::Answering,
     waiting::Cause,
@@ -23,6 +23,9 @@ const LONGEST_RETRY: Duration = Duration::from_secs(5);
 
 /// A session that expires is replaced this long before.
 const EXPIRY_MARGIN: Duration = Duration::from_secs(1);
+
+/// A moment is quiet after this: what belongs to the last answer (its bill, the state to resume from) is here by then.
+const QUIET: Duration = Duration::from_millis(500);
 
 /// Texts that wait for a model, failures that are kept, and their length in bytes.
 const KEPT: usize = 32;
@@ -60,6 +63,8 @@ pub(super) struct ModelChain {
     proven: bool,
     renewals: VecDeque<Instant>,
     expires: Option<Instant>,
+    /// How long an expiring session has been of no use to anybody.
+    quiet: Stopwatch,
     /// The caller waited for an answer when the session went.
     owed: bool,
     words: Vec<String>,
@@ -76,6 +81,7 @@ impl ModelChain {
             proven: false,
             renewals: VecDeque::new(),
             expires: None,
+            quiet: Stopwatch::default(),
             owed: false,
             words: Vec::new(),
             used: Vec::new(),
@@ -217,7 +223,15 @@ impl CallMachine {
         let proven = self.chain.proven || self.on_attendant();
         self.end_session(Link::Lost);
         match self.phase {
-            Phase::Ringing | Phase::Answering => self.next_model(now),
+            Phase::Ringing | Phase::Answering => match failure.reaction {
+                // Nobody waits yet, and only the attendant is left: the model may have another try.
+                Reaction::Retry { after }
+                    if self.is_last_model() && after <= LONGEST_RETRY && self.chain.may_renew(now) =>
+                {
+                    self.timers.start(Timer::Retry, now, after);
+                }
+                Reaction::Retry { .. } | Reaction::GiveUp => self.next_model(now),
+            },
             Phase::Talking | Phase::LeadingOut(_) | Phase::Transferring => {
                 self.expect_answer(Cause::Lost);
                 match failure.reaction {
@@ -272,16 +286,17 @@ impl CallMachine {
     /// Replaces an expiring session in a quiet moment, else when it must be.
     pub(super) fn settle_expiry(&mut self, now: Instant) {
         let quiet = matches!(self.phase, Phase::Talking)
+            && self.chain.expires.is_some()
             && self.chain.is_ready()
             && self.caller.speaking.is_none()
             && self.playout.is_silent()
             && !self.waiting.is_due()
             && !self.answering.running
             && !self.tools.runs_any();
-        if self.chain.expires.is_some() && quiet && self.chain.may_renew(now) {
-            self.renew_expiring_session(now);
-        }
-        self.timers.set(Timer::Expiry, self.chain.expires);
+        let quiet = quiet && self.chain.may_renew(now);
+        self.chain.quiet.hold(now, quiet);
+        let moment = self.chain.quiet.shows(QUIET);
+        self.timers.set(Timer::Expiry, [self.chain.expires, moment].into_iter().flatten().min());
     }
 
     /// Replaces an expiring session now. One that was replaced too often is left to its end.
@@ -312,6 +327,11 @@ impl CallMachine {
             let index = self.chain.index + 1;
             self.open_model(now, index, index == self.spec.models.len());
         }
+    }
+
+    /// Behind the present model there is only the attendant.
+    fn is_last_model(&self) -> bool {
+        self.chain.index + 1 == self.spec.models.len()
     }
 
     fn on_attendant(&self) -> bool {

@@ -1,6 +1,7 @@
 //! Actions of a step that are being carried out, with their waits.
 
 use super::*;
+use crate::answer::LONGEST_MS;
 
 /// What remains of a step that was set off.
 #[derive(Debug)]
@@ -95,9 +96,7 @@ impl Engine {
                 Duration::ZERO
             }
             Op::Delay(ms) => self.unless_collapsed(Duration::from_millis(ms)),
-            Op::AwaitPlayback => {
-                self.unless_collapsed(self.link.playback.remaining(self.link.now))
-            }
+            Op::AwaitPlayback => self.unless_collapsed(self.link.playback.remaining(self.link.now)),
             Op::EndAnswer => {
                 sequence.in_answer = false;
                 Duration::ZERO
@@ -125,8 +124,7 @@ impl Engine {
         self.wire.send_audio(&base64, format, bytes.len(), &target, &mut self.link);
         let nanos = bytes.len() as u64 * 1_000_000_000 / bytes_of(format, 1_000) as u64;
         self.link.playback.add(self.link.now, Duration::from_nanos(nanos));
-        self.link.current =
-            Some(CurrentAnswer { marker, format, sent_bytes: bytes.end, target });
+        self.link.current = Some(CurrentAnswer { marker, format, sent_bytes: bytes.end, target });
     }
 
     /// Carries out an action at once, or plans what is to be done for it.
@@ -259,10 +257,9 @@ impl Engine {
             Value::Array(values) => {
                 values.into_iter().map(|value| self.filled_in(value, spoke)).collect()
             }
-            Value::Object(fields) => fields
-                .into_iter()
-                .map(|(key, value)| (key, self.filled_in(value, spoke)))
-                .collect(),
+            Value::Object(fields) => {
+                fields.into_iter().map(|(key, value)| (key, self.filled_in(value, spoke))).collect()
+            }
             other => other,
         }
     }
@@ -270,7 +267,7 @@ impl Engine {
     fn placeholder(&mut self, name: &str, spoke: &mut bool) -> Option<String> {
         let Some(audio) = name.strip_prefix("audio:") else { return self.wire.placeholder(name) };
         let (ms, rate) = audio.split_once('@').unwrap_or((audio, ""));
-        let ms: u64 = ms.parse().ok()?;
+        let ms = ms.parse::<u64>().ok()?.min(LONGEST_MS);
         let rate = rate.parse().ok().and_then(tandem_media::SampleRate::from_hz);
         let format = rate.map_or(self.wire.output_format(), AudioFormat::Pcm16);
         let continued = self.link.current.take().filter(|current| current.format == format);

@@ -51,40 +51,52 @@ impl Default for Setup {
 
 /// The fields of each object of a setup.
 const FIELDS: &[(&str, &[&str])] = &[
-    ("/generationConfig", &[
-        "responseModalities",
-        "temperature",
-        "topP",
-        "topK",
-        "maxOutputTokens",
-        "seed",
-        "presencePenalty",
-        "frequencyPenalty",
-        "candidateCount",
-        "mediaResolution",
-        "speechConfig",
-        "thinkingConfig",
-        "enableAffectiveDialog",
-        "translationConfig",
-    ]),
+    (
+        "/generationConfig",
+        &[
+            "responseModalities",
+            "temperature",
+            "topP",
+            "topK",
+            "maxOutputTokens",
+            "seed",
+            "presencePenalty",
+            "frequencyPenalty",
+            "candidateCount",
+            "mediaResolution",
+            "speechConfig",
+            "thinkingConfig",
+            "enableAffectiveDialog",
+            "translationConfig",
+        ],
+    ),
     ("/generationConfig/speechConfig", &["voiceConfig", "languageCode"]),
-    ("/generationConfig/speechConfig/voiceConfig", &["prebuiltVoiceConfig", "replicatedVoiceConfig"]),
+    (
+        "/generationConfig/speechConfig/voiceConfig",
+        &["prebuiltVoiceConfig", "replicatedVoiceConfig"],
+    ),
     ("/generationConfig/speechConfig/voiceConfig/prebuiltVoiceConfig", &["voiceName"]),
     ("/generationConfig/thinkingConfig", &["thinkingLevel", "thinkingBudget", "includeThoughts"]),
     ("/systemInstruction", &["parts", "role"]),
-    ("/realtimeInputConfig", &[
-        "automaticActivityDetection",
-        "activityHandling",
-        "turnCoverage",
-        "interimTranscriptTimestampEnabled",
-    ]),
-    ("/realtimeInputConfig/automaticActivityDetection", &[
-        "disabled",
-        "startOfSpeechSensitivity",
-        "endOfSpeechSensitivity",
-        "prefixPaddingMs",
-        "silenceDurationMs",
-    ]),
+    (
+        "/realtimeInputConfig",
+        &[
+            "automaticActivityDetection",
+            "activityHandling",
+            "turnCoverage",
+            "interimTranscriptTimestampEnabled",
+        ],
+    ),
+    (
+        "/realtimeInputConfig/automaticActivityDetection",
+        &[
+            "disabled",
+            "startOfSpeechSensitivity",
+            "endOfSpeechSensitivity",
+            "prefixPaddingMs",
+            "silenceDurationMs",
+        ],
+    ),
     ("/inputAudioTranscription", TRANSCRIPTION),
     ("/outputAudioTranscription", TRANSCRIPTION),
     ("/sessionResumption", &["handle"]),
@@ -124,10 +136,36 @@ const DECLARATION: &[&str] =
     &["name", "description", "behavior", "parameters", "parametersJsonSchema", "response"];
 
 const VOICES: [&str; 30] = [
-    "Achernar", "Achird", "Algenib", "Algieba", "Alnilam", "Aoede", "Autonoe", "Callirrhoe",
-    "Charon", "Despina", "Enceladus", "Erinome", "Fenrir", "Gacrux", "Iapetus", "Kore",
-    "Laomedeia", "Leda", "Orus", "Pulcherrima", "Puck", "Rasalgethi", "Sadachbia", "Sadaltager",
-    "Schedar", "Sulafat", "Umbriel", "Vindemiatrix", "Zephyr", "Zubenelgenubi",
+    "Achernar",
+    "Achird",
+    "Algenib",
+    "Algieba",
+    "Alnilam",
+    "Aoede",
+    "Autonoe",
+    "Callirrhoe",
+    "Charon",
+    "Despina",
+    "Enceladus",
+    "Erinome",
+    "Fenrir",
+    "Gacrux",
+    "Iapetus",
+    "Kore",
+    "Laomedeia",
+    "Leda",
+    "Orus",
+    "Pulcherrima",
+    "Puck",
+    "Rasalgethi",
+    "Sadachbia",
+    "Sadaltager",
+    "Schedar",
+    "Sulafat",
+    "Umbriel",
+    "Vindemiatrix",
+    "Zephyr",
+    "Zubenelgenubi",
 ];
 
 impl Setup {
@@ -152,7 +190,9 @@ impl Setup {
         Ok(Self {
             model,
             manual_turns: detection("disabled").and_then(Value::as_bool).unwrap_or(false),
-            interrupts: setup.pointer("/realtimeInputConfig/activityHandling").and_then(Value::as_str)
+            interrupts: setup
+                .pointer("/realtimeInputConfig/activityHandling")
+                .and_then(Value::as_str)
                 != Some("NO_INTERRUPTION"),
             silence_ms: detection("silenceDurationMs").and_then(Value::as_u64).unwrap_or(500),
             seeds_history: setup
@@ -178,9 +218,7 @@ fn check_resumption(setup: &Value, link: &Link) -> Result<(), Rejection> {
         return Err(Rejection { code: 1008, reason: "Invalid session resumption handle.".into() });
     };
     match link.registry.session_of(handle) {
-        None => {
-            Err(Rejection { code: 1008, reason: "Requested entity was not found.".into() })
-        }
+        None => Err(Rejection { code: 1008, reason: "Requested entity was not found.".into() }),
         Some((_, true)) => {
             Err(Rejection { code: 1011, reason: "Internal error encountered.".into() })
         }
@@ -212,7 +250,9 @@ fn check_generation(setup: &Value, model: &str) -> Result<(), Rejection> {
     } else if model.ends_with("gemini-3.8-live") && level.is_some() {
         return Err(Rejection::invalid("Thinking level is not supported for this model."));
     }
-    if model.contains("3.8") && setup.pointer("/proactivity/proactiveAudio") == Some(&Value::Bool(false)) {
+    if model.contains("3.8")
+        && setup.pointer("/proactivity/proactiveAudio") == Some(&Value::Bool(false))
+    {
         return Err(Rejection::invalid_argument());
     }
     Ok(())
@@ -233,7 +273,9 @@ fn check_tools(setup: &Value, model: &str) -> Result<(), Rejection> {
         for declaration in declarations.into_iter().flatten() {
             let declaration = declaration.as_object().ok_or_else(Rejection::invalid_argument)?;
             known_fields(declaration, DECLARATION, "setup.tools.function_declarations")?;
-            if declaration.contains_key("parameters") && declaration.contains_key("parametersJsonSchema") {
+            if declaration.contains_key("parameters")
+                && declaration.contains_key("parametersJsonSchema")
+            {
                 return Err(Rejection::invalid_argument());
             }
             let behavior = declaration.get("behavior").and_then(Value::as_str);
@@ -244,7 +286,9 @@ fn check_tools(setup: &Value, model: &str) -> Result<(), Rejection> {
                 None => false,
             };
             if refused {
-                return Err(Rejection::invalid("Function behavior is not supported for this model."));
+                return Err(Rejection::invalid(
+                    "Function behavior is not supported for this model.",
+                ));
             }
         }
     }

@@ -9,7 +9,9 @@ pub(super) fn of_event(kind: &str) -> Option<&'static [&'static str]> {
     Some(match kind {
         "session.update" => &["session"],
         "input_audio_buffer.append" => &["audio"],
-        "input_audio_buffer.commit" | "input_audio_buffer.clear" | "output_audio_buffer.clear" => &[],
+        "input_audio_buffer.commit" | "input_audio_buffer.clear" | "output_audio_buffer.clear" => {
+            &[]
+        }
         "conversation.item.create" => &["previous_item_id", "item"],
         "conversation.item.truncate" => &["item_id", "content_index", "audio_end_ms"],
         "conversation.item.delete" | "conversation.item.retrieve" => &["item_id"],
@@ -35,7 +37,16 @@ pub(super) const RESPONSE: &[&str] = &[
 ];
 
 pub(super) const ITEM: &[&str] = &[
-    "id", "object", "type", "status", "role", "content", "call_id", "name", "arguments", "output",
+    "id",
+    "object",
+    "type",
+    "status",
+    "role",
+    "content",
+    "call_id",
+    "name",
+    "arguments",
+    "output",
 ];
 
 pub(super) const SESSION: &[&str] = &[
@@ -74,29 +85,38 @@ pub(super) const NESTED: &[(&str, &[&str])] = &[
     ("/audio/input", &["format", "noise_reduction", "transcription", "turn_detection"]),
     ("/audio/input/format", &["type", "rate"]),
     ("/audio/input/noise_reduction", &["type", "strength"]),
-    ("/audio/input/transcription", &[
-        "model", "language", "languages", "prompt", "keywords", "delay",
-    ]),
-    ("/audio/input/turn_detection", &[
-        "type",
-        "threshold",
-        "prefix_padding_ms",
-        "silence_duration_ms",
-        "idle_timeout_ms",
-        "eagerness",
-        "create_response",
-        "interrupt_response",
-    ]),
+    (
+        "/audio/input/transcription",
+        &["model", "language", "languages", "prompt", "keywords", "delay"],
+    ),
+    (
+        "/audio/input/turn_detection",
+        &[
+            "type",
+            "threshold",
+            "prefix_padding_ms",
+            "silence_duration_ms",
+            "idle_timeout_ms",
+            "eagerness",
+            "create_response",
+            "interrupt_response",
+        ],
+    ),
     ("/audio/output", &["format", "voice", "speed"]),
     ("/audio/output/format", &["type", "rate"]),
     ("/reasoning", &["effort"]),
 ];
 
 /// Fails for the first field of `object` that is not `known`.
-pub(super) fn check(object: &Map<String, Value>, known: &[&str], place: &str) -> Result<(), Refusal> {
+pub(super) fn check(
+    object: &Map<String, Value>,
+    known: &[&str],
+    place: &str,
+) -> Result<(), Refusal> {
     match object.keys().find(|key| !known.contains(&key.as_str())) {
         Some(unknown) => {
-            let param = if place.is_empty() { unknown.clone() } else { format!("{place}.{unknown}") };
+            let param =
+                if place.is_empty() { unknown.clone() } else { format!("{place}.{unknown}") };
             let message = format!("Unknown parameter: '{param}'.");
             Err(Refusal::about("unknown_parameter", param, message))
         }

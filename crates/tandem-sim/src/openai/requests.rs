@@ -3,15 +3,27 @@
 use super::*;
 
 impl OpenAi {
-    pub(super) fn request(&mut self, message: &Value, link: &mut Link) -> Result<Vec<Inbound>, Refusal> {
+    pub(super) fn request(
+        &mut self,
+        message: &Value,
+        link: &mut Link,
+    ) -> Result<Vec<Inbound>, Refusal> {
         let Some(event) = message.as_object() else {
             return Err(Refusal::new("invalid_event", "The event is not an object."));
         };
         let Some(kind) = event.get("type").and_then(Value::as_str) else {
-            return Err(Refusal::about("invalid_event", "type", "Missing required parameter: 'type'."));
+            return Err(Refusal::about(
+                "invalid_event",
+                "type",
+                "Missing required parameter: 'type'.",
+            ));
         };
         let Some(known) = fields::of_event(kind) else {
-            return Err(Refusal::about("invalid_value", "type", format!("Invalid value: '{kind}'.")));
+            return Err(Refusal::about(
+                "invalid_value",
+                "type",
+                format!("Invalid value: '{kind}'."),
+            ));
         };
         let known = [known, &["type", "event_id"]].concat();
         fields::check(event, &known, "")?;
@@ -26,7 +38,9 @@ impl OpenAi {
             }
             "conversation.item.create" => self.create_item(event, link),
             "conversation.item.truncate" => self.truncate(event, link),
-            "conversation.item.delete" | "conversation.item.retrieve" => self.fetch(kind, event, link),
+            "conversation.item.delete" | "conversation.item.retrieve" => {
+                self.fetch(kind, event, link)
+            }
             "response.create" => self.create_response(event),
             "response.cancel" => self.cancel_response(event),
             // There is such an event, but only for WebRTC and SIP.
@@ -34,7 +48,11 @@ impl OpenAi {
         }
     }
 
-    fn update_session(&mut self, event: &Map<String, Value>, link: &mut Link) -> Result<Vec<Inbound>, Refusal> {
+    fn update_session(
+        &mut self,
+        event: &Map<String, Value>,
+        link: &mut Link,
+    ) -> Result<Vec<Inbound>, Refusal> {
         self.session.update(event.get("session").unwrap_or(&Value::Null), self.spoke)?;
         if self.configured {
             self.updated(link);
@@ -46,11 +64,15 @@ impl OpenAi {
 
     fn append(&mut self, event: &Map<String, Value>) -> Result<Vec<Inbound>, Refusal> {
         let audio = event.get("audio").and_then(Value::as_str).ok_or_else(|| {
-            Refusal::about("missing_required_parameter", "audio", "Missing required parameter: 'audio'.")
+            Refusal::about(
+                "missing_required_parameter",
+                "audio",
+                "Missing required parameter: 'audio'.",
+            )
         })?;
-        let audio = base64_simd::STANDARD
-            .decode_to_vec(audio)
-            .map_err(|_| Refusal::about("invalid_value", "audio", "Invalid 'audio': not valid base64."))?;
+        let audio = base64_simd::STANDARD.decode_to_vec(audio).map_err(|_| {
+            Refusal::about("invalid_value", "audio", "Invalid 'audio': not valid base64.")
+        })?;
         self.appended = true;
         let format = self.session.input_format();
         self.uncommitted += length_of(format, audio.len());
@@ -62,18 +84,28 @@ impl OpenAi {
             let have = self.uncommitted.as_millis();
             return Err(Refusal::new(
                 "input_audio_buffer_commit_empty",
-                format!("Error committing input audio buffer: expected at least 100ms of audio, but buffer only has {have}ms."),
+                format!(
+                    "Error committing input audio buffer: expected at least 100ms of audio, but buffer only has {have}ms."
+                ),
             ));
         }
         let id = self.new_item();
-        self.user_item = Some(id.clone());
-        self.commit(id, link);
+        self.commit(&id, link);
+        self.user_item = Some(id);
         Ok(Vec::new())
     }
 
-    fn create_item(&mut self, event: &Map<String, Value>, link: &mut Link) -> Result<Vec<Inbound>, Refusal> {
+    fn create_item(
+        &mut self,
+        event: &Map<String, Value>,
+        link: &mut Link,
+    ) -> Result<Vec<Inbound>, Refusal> {
         let Some(item) = event.get("item").and_then(Value::as_object) else {
-            return Err(Refusal::about("missing_required_parameter", "item", "Missing required parameter: 'item'."));
+            return Err(Refusal::about(
+                "missing_required_parameter",
+                "item",
+                "Missing required parameter: 'item'.",
+            ));
         };
         fields::check(item, fields::ITEM, "item")?;
         let text = |name: &str| item.get(name).and_then(Value::as_str);
@@ -94,7 +126,10 @@ impl OpenAi {
                 if !matches!(text("role"), Some("system" | "user" | "assistant")) {
                     return Err(invalid("item.role"));
                 }
-                let parts = item.get("content").and_then(Value::as_array).ok_or_else(|| invalid("item.content"))?;
+                let parts = item
+                    .get("content")
+                    .and_then(Value::as_array)
+                    .ok_or_else(|| invalid("item.content"))?;
                 let right = |part: &Value| {
                     matches!(
                         (text("role"), part.get("type").and_then(Value::as_str)),
@@ -135,7 +170,11 @@ impl OpenAi {
         Ok(inbound)
     }
 
-    fn truncate(&mut self, event: &Map<String, Value>, link: &mut Link) -> Result<Vec<Inbound>, Refusal> {
+    fn truncate(
+        &mut self,
+        event: &Map<String, Value>,
+        link: &mut Link,
+    ) -> Result<Vec<Inbound>, Refusal> {
         let id = event.get("item_id").and_then(Value::as_str).unwrap_or_default();
         let Some(end_ms) = event.get("audio_end_ms").and_then(Value::as_u64) else {
             return Err(Refusal::about(
@@ -161,7 +200,8 @@ impl OpenAi {
         }
         let length_ms = item.audio.as_millis() as u64;
         if end_ms > length_ms {
-            let message = format!("Audio content of {length_ms}ms is already shorter than {end_ms}ms.");
+            let message =
+                format!("Audio content of {length_ms}ms is already shorter than {end_ms}ms.");
             return Err(Refusal::about("invalid_value", "audio_end_ms", message));
         }
         if !self.dialect.minimal {
@@ -200,8 +240,9 @@ impl OpenAi {
         if let Some(options) = options {
             fields::check(options, fields::RESPONSE, "response")?;
         }
-        let in_conversation =
-            options.and_then(|options| options.get("conversation")).is_none_or(|value| value != "none");
+        let in_conversation = options
+            .and_then(|options| options.get("conversation"))
+            .is_none_or(|value| value != "none");
         if let Some(active) = self.active.as_ref().filter(|_| in_conversation) {
             let message =
                 format!("Conversation already has an active response in progress: {}.", active.id);

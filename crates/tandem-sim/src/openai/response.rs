@@ -23,7 +23,8 @@ impl OpenAi {
         let mut outputs = Vec::new();
         for (index, output) in response.outputs.iter().enumerate() {
             let complete = response.end != AnswerEnd::Open
-                && (response.status == ResponseStatus::Completed || index + 1 < response.outputs.len());
+                && (response.status == ResponseStatus::Completed
+                    || index + 1 < response.outputs.len());
             let item = self.new_item();
             let target = Target { response: id.clone(), item, output_index: index };
             let item = match output {
@@ -31,7 +32,9 @@ impl OpenAi {
                     let in_conversation = !response.out_of_band;
                     self.plan_message(message, &target, complete, in_conversation, link, &mut ops)
                 }
-                ResponseOutput::FunctionCall(tool) => self.plan_call(tool, &target, complete, &mut ops),
+                ResponseOutput::FunctionCall(tool) => {
+                    self.plan_call(tool, &target, complete, &mut ops)
+                }
             };
             outputs.push(item);
         }
@@ -71,7 +74,11 @@ impl OpenAi {
         if let Some(phase) = &message.phase {
             item["phase"] = phase.as_str().into();
         }
-        ops.push(Op::Send(of_target(target, "response.output_item.added", json!({ "item": item }))));
+        ops.push(Op::Send(of_target(
+            target,
+            "response.output_item.added",
+            json!({ "item": item }),
+        )));
         if in_conversation {
             let added = json!({
                 "type": "conversation.item.added", "previous_item_id": self.last_item, "item": item,
@@ -100,7 +107,8 @@ impl OpenAi {
             ops.push(Op::Send(of_target(target, "response.output_audio.done", at)));
             let said = json!({ "content_index": 0, "transcript": whole });
             ops.push(Op::Send(of_target(target, "response.output_audio_transcript.done", said)));
-            let part = json!({ "content_index": 0, "part": { "type": "audio", "transcript": whole } });
+            let part =
+                json!({ "content_index": 0, "part": { "type": "audio", "transcript": whole } });
             ops.push(Op::Send(of_target(target, "response.content_part.done", part)));
             if in_conversation {
                 let done = json!({
@@ -108,20 +116,35 @@ impl OpenAi {
                 });
                 ops.push(Op::Send(done));
             }
-            ops.push(Op::Send(of_target(target, "response.output_item.done", json!({ "item": item }))));
+            ops.push(Op::Send(of_target(
+                target,
+                "response.output_item.done",
+                json!({ "item": item }),
+            )));
         }
         item
     }
 
     /// Plans one function call and returns it as it is in the end.
-    fn plan_call(&self, tool: &ToolRequest, target: &Target, complete: bool, ops: &mut Vec<Op>) -> Value {
+    fn plan_call(
+        &self,
+        tool: &ToolRequest,
+        target: &Target,
+        complete: bool,
+        ops: &mut Vec<Op>,
+    ) -> Value {
         let arguments = tool.arguments_text();
         let mut item = json!({
             "id": target.item, "object": "realtime.item", "type": "function_call", "status": "in_progress",
             "call_id": tool.id, "name": tool.name, "arguments": "",
         });
-        ops.push(Op::Send(of_target(target, "response.output_item.added", json!({ "item": item }))));
-        let middle = arguments.char_indices().nth(arguments.chars().count() / 2).map_or(0, |(at, _)| at);
+        ops.push(Op::Send(of_target(
+            target,
+            "response.output_item.added",
+            json!({ "item": item }),
+        )));
+        let middle =
+            arguments.char_indices().nth(arguments.chars().count() / 2).map_or(0, |(at, _)| at);
         let (first, second) = arguments.split_at(middle);
         for delta in [first, second].into_iter().take(if complete { 2 } else { 1 }) {
             let delta = json!({ "call_id": tool.id, "delta": delta });
@@ -132,7 +155,11 @@ impl OpenAi {
             ops.push(Op::Send(of_target(target, "response.function_call_arguments.done", done)));
             item["status"] = "completed".into();
             item["arguments"] = arguments.into();
-            ops.push(Op::Send(of_target(target, "response.output_item.done", json!({ "item": item }))));
+            ops.push(Op::Send(of_target(
+                target,
+                "response.output_item.done",
+                json!({ "item": item }),
+            )));
         } else {
             item["status"] = "incomplete".into();
             item["arguments"] = first.into();
@@ -238,9 +265,7 @@ fn status_of(status: &ResponseStatus) -> (&'static str, Value) {
         ResponseStatus::Cancelled(reason) => {
             ("cancelled", json!({ "type": "cancelled", "reason": reason }))
         }
-        ResponseStatus::Failed(error) => {
-            ("failed", json!({ "type": "failed", "error": error }))
-        }
+        ResponseStatus::Failed(error) => ("failed", json!({ "type": "failed", "error": error })),
     }
 }
 

@@ -89,7 +89,9 @@ impl Session {
         check_fields(&update)?;
         check_values(&update)?;
         let voice = update.pointer("/audio/output/voice");
-        if spoke && voice.is_some_and(|voice| Some(voice) != self.value.pointer("/audio/output/voice")) {
+        if spoke
+            && voice.is_some_and(|voice| Some(voice) != self.value.pointer("/audio/output/voice"))
+        {
             return Err(Refusal::about(
                 "cannot_update_voice",
                 "session.audio.output.voice",
@@ -237,7 +239,9 @@ fn check_values(update: &Value) -> Result<(), Refusal> {
     {
         return Err(invalid("session.audio.output.speed"));
     }
-    if let Some(detection) = update.pointer("/audio/input/turn_detection").filter(|value| !value.is_null()) {
+    if let Some(detection) =
+        update.pointer("/audio/input/turn_detection").filter(|value| !value.is_null())
+    {
         if let Some(kind) = detection.get("type")
             && !matches!(kind.as_str(), Some("server_vad" | "semantic_vad"))
         {

@@ -1,18 +1,20 @@
 //! A small, well-behaved client of both providers. It plays a scenario on the audio clock: one 20 ms frame of the
 //! caller, then everything the server has to say to it, then 20 ms of playout.
 
+mod messages;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tandem_media::{AudioFormat, Law, SampleRate};
 use tandem_sim::{
-    CallerStep, FakeConfig, FakeHandle, FakeServer, Mode, Need, Outcome, Progress, Provider, Scenario,
-    ToolReply, caller_silence, caller_speech, refused_url,
+    CallerStep, FakeConfig, FakeHandle, FakeServer, Mode, Need, Outcome, Progress, Provider,
+    Scenario, ToolReply, caller_silence, caller_speech, refused_url,
 };
 use tokio::net::TcpStream;
 use tokio_tungstenite::{
-    MaybeTlsStream, WebSocketStream, connect_async,
+    MaybeTlsStream, WebSocketStream, connect_async_with_config,
     tungstenite::{Error, Message, client::IntoClientRequest},
 };
 
@@ -20,23 +22,23 @@ type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 /// What came of a scenario.
 #[derive(Debug, Default, PartialEq)]
-pub struct Report {
+pub(crate) struct Report {
     /// Audio that was played, per connection that got through the handshake, by the number of the connection.
-    pub heard: BTreeMap<usize, Vec<u8>>,
-    pub format: Option<AudioFormat>,
+    pub(crate) heard: BTreeMap<usize, Vec<u8>>,
+    pub(crate) format: Option<AudioFormat>,
     /// Every message of the server, as text, audio and all.
-    pub messages: Vec<String>,
-    pub connections: usize,
-    pub violations: Vec<String>,
-    pub caller_text: String,
-    pub agent_text: String,
-    pub results: BTreeMap<String, usize>,
-    pub truncates: usize,
-    pub creates: usize,
-    pub usage: [u64; 2],
+    pub(crate) messages: Vec<String>,
+    pub(crate) connections: usize,
+    pub(crate) violations: Vec<String>,
+    pub(crate) caller_text: String,
+    pub(crate) agent_text: String,
+    pub(crate) results: BTreeMap<String, usize>,
+    pub(crate) truncates: usize,
+    pub(crate) creates: usize,
+    pub(crate) usage: [u64; 2],
     /// Reasons of lost connections, in order.
-    pub losses: Vec<String>,
-    pub caller_audio_ms: u64,
+    pub(crate) losses: Vec<String>,
+    pub(crate) caller_audio_ms: u64,
 }
 
 struct Client<'a> {
@@ -73,7 +75,7 @@ enum Due {
 }
 
 /// Plays `scenario` from the handshake to the hang-up.
-pub async fn play(scenario: &Scenario, mode: Mode) -> Report {
+pub(crate) async fn play(scenario: &Scenario, mode: Mode) -> Report {
     let server = FakeServer::start(FakeConfig::for_scenario(scenario).mode(mode)).await.unwrap();
     let url = if scenario.needs.contains(&Need::NothingListens) {
         refused_url().await.unwrap()
@@ -156,19 +158,21 @@ impl<'a> Client<'a> {
         for step in self.scenario.caller.clone() {
             let manual = self.needs(Need::ManualTurns) && matches!(step, CallerStep::Speech(_));
             if manual && !self.openai() {
-                self.send(json!({ "realtimeInput": { "activityStart": {} } })).await;
+                self.send(&json!({ "realtimeInput": { "activityStart": {} } })).await;
             }
             match step {
                 CallerStep::Silence(ms) | CallerStep::Nothing(ms) => self.frames(ms, false).await,
                 CallerStep::Speech(ms) => self.frames(ms, true).await,
-                CallerStep::Digits(digits) => self.ask(&format!("The caller pressed {digits}.")).await,
+                CallerStep::Digits(digits) => {
+                    self.ask(&format!("The caller pressed {digits}.")).await;
+                }
                 CallerStep::HangUp => self.close().await,
             }
             if manual && self.openai() {
-                self.send(json!({ "type": "input_audio_buffer.commit" })).await;
+                self.send(&json!({ "type": "input_audio_buffer.commit" })).await;
                 self.create().await;
             } else if manual {
-                self.send(json!({ "realtimeInput": { "activityEnd": {} } })).await;
+                self.send(&json!({ "realtimeInput": { "activityEnd": {} } })).await;
             }
             if self.given_up {
                 return;
@@ -214,8 +218,9 @@ impl<'a> Client<'a> {
             socket.send(Message::Ping("hello".into())).await.unwrap();
         }
         if self.tick == 170 && self.needs(Need::ContextUpdate) {
-            let update = json!({ "systemInstruction": { "parts": [{ "text": "Speak Spanish." }] } });
-            self.send(json!({ "contextUpdate": update })).await;
+            let update =
+                json!({ "systemInstruction": { "parts": [{ "text": "Speak Spanish." }] } });
+            self.send(&json!({ "contextUpdate": update })).await;
         }
         if self.tick == 400 && self.needs(Need::Greet) {
             self.ask("The caller waits.").await;
@@ -266,12 +271,18 @@ impl<'a> Client<'a> {
             (self.withhold, self.turn_open) = (false, false);
             self.open_calls.clear();
             let mut request = self.url.as_str().into_client_request().unwrap();
-            let (name, value) =
-                if self.openai() { ("authorization", "Bearer test-key") } else { ("x-goog-api-key", "test-key") };
+            let (name, value) = if self.openai() {
+                ("authorization", "Bearer test-key")
+            } else {
+                ("x-goog-api-key", "test-key")
+            };
             request.headers_mut().insert(name, value.parse().unwrap());
             self.connection = self.handle.connections();
-            let dialled =
-                tokio::time::timeout(std::time::Duration::from_millis(300), connect_async(request)).await;
+            let dialled = tokio::time::timeout(
+                std::time::Duration::from_millis(300),
+                connect_async_with_config(request, None, true),
+            )
+            .await;
             let reason = match dialled {
                 Ok(Ok((socket, _))) => {
                     self.socket = Some(socket);
@@ -287,7 +298,8 @@ impl<'a> Client<'a> {
             };
             self.report.losses.push(reason);
             let most = *self.scenario.expect.connections.end();
-            let goes_on = matches!(self.scenario.expect.outcome, Outcome::Lasts | Outcome::Recovers(_));
+            let goes_on =
+                matches!(self.scenario.expect.outcome, Outcome::Lasts | Outcome::Recovers(_));
             if self.given_up || !goes_on || self.handle.connections() >= most {
                 self.given_up = true;
                 return false;
@@ -307,7 +319,7 @@ impl<'a> Client<'a> {
                 let interrupts = !self.needs(Need::ClientInterrupts);
                 json!({ "type": "server_vad", "silence_duration_ms": 500, "interrupt_response": interrupts })
             };
-            self.send(json!({ "type": "session.update", "session": {
+            self.send(&json!({ "type": "session.update", "session": {
                 "type": "realtime",
                 "audio": {
                     "input": {
@@ -325,7 +337,8 @@ impl<'a> Client<'a> {
             _ => None,
         });
         let model = model.unwrap_or("gemini-3.8-live");
-        let resumption = self.handle_name.as_ref().map_or(json!({}), |handle| json!({ "handle": handle }));
+        let resumption =
+            self.handle_name.as_ref().map_or(json!({}), |handle| json!({ "handle": handle }));
         let mut setup = json!({
             "model": format!("models/{model}"),
             "generationConfig": { "responseModalities": ["AUDIO"] },
@@ -342,11 +355,12 @@ impl<'a> Client<'a> {
             setup["historyConfig"]["initialHistoryInClientContent"] = true.into();
         }
         let before = self.report.messages.len();
-        self.send(json!({ "setup": setup })).await;
-        let ready = self.report.messages[before..].iter().any(|message| message.contains("setupComplete"));
+        self.send(&json!({ "setup": setup })).await;
+        let ready =
+            self.report.messages[before..].iter().any(|message| message.contains("setupComplete"));
         if ready && self.needs(Need::History) {
             let turns = json!([{ "role": "user", "parts": [{ "text": "Hello" }] }]);
-            self.send(json!({ "clientContent": { "turns": turns, "turnComplete": true } })).await;
+            self.send(&json!({ "clientContent": { "turns": turns, "turnComplete": true } })).await;
         }
         ready && self.socket.is_some()
     }
@@ -355,22 +369,27 @@ impl<'a> Client<'a> {
     async fn ask(&mut self, text: &str) {
         if self.openai() {
             self.create().await;
-        } else if self.scenario.needs.iter().any(|need| matches!(need, Need::Model(model) if model.contains("2.5"))) {
+        } else if self
+            .scenario
+            .needs
+            .iter()
+            .any(|need| matches!(need, Need::Model(model) if model.contains("2.5")))
+        {
             let turns = json!([{ "role": "user", "parts": [{ "text": text }] }]);
-            self.send(json!({ "clientContent": { "turns": turns, "turnComplete": true } })).await;
+            self.send(&json!({ "clientContent": { "turns": turns, "turnComplete": true } })).await;
         } else {
-            self.send(json!({ "realtimeInput": { "text": text } })).await;
+            self.send(&json!({ "realtimeInput": { "text": text } })).await;
         }
     }
 
     async fn create(&mut self) {
         self.wants_response = false;
         self.report.creates += 1;
-        self.send(json!({ "type": "response.create" })).await;
+        self.send(&json!({ "type": "response.create" })).await;
     }
 
     /// Sends a message and takes in what it brings.
-    async fn send(&mut self, message: Value) {
+    async fn send(&mut self, message: &Value) {
         let Some(socket) = self.socket.as_mut() else { return };
         self.sent += 1;
         let _ = socket.send(Message::text(message.to_string())).await;
@@ -403,7 +422,8 @@ impl<'a> Client<'a> {
                     self.handle_message(bytes.to_vec()).await;
                 }
                 Some(Ok(Message::Close(frame))) => {
-                    let frame = frame.map(|frame| format!("{} {}", u16::from(frame.code), frame.reason));
+                    let frame =
+                        frame.map(|frame| format!("{} {}", u16::from(frame.code), frame.reason));
                     lost = Some(frame.unwrap_or_default());
                 }
                 Some(Ok(_)) => {}
@@ -427,181 +447,6 @@ impl<'a> Client<'a> {
                     Box::pin(self.connect()).await;
                 }
             }
-        }
-    }
-
-    async fn handle_message(&mut self, bytes: Vec<u8>) {
-        let text = String::from_utf8(bytes).unwrap();
-        let message: Value = serde_json::from_str(&text).unwrap();
-        self.report.messages.push(text);
-        if self.openai() {
-            self.handle_event(&message).await;
-        } else {
-            self.handle_gemini(&message).await;
-        }
-    }
-
-    fn hear(&mut self, item: &str, data: &str) {
-        let mut audio = base64_simd::STANDARD.decode_to_vec(data).unwrap();
-        if matches!(self.downlink(), AudioFormat::Pcm16(_)) {
-            if let Some(half) = self.half.remove(item) {
-                audio.insert(0, half);
-            }
-            if audio.len() % 2 == 1 {
-                self.half.insert(item.into(), audio.pop().expect("it is odd"));
-            }
-        }
-        *self.received.entry(item.into()).or_default() += audio.len();
-        self.playing.push_back((item.into(), audio.into()));
-    }
-
-    fn add_usage(&mut self, input: &Value, output: &Value) {
-        self.report.usage[0] += input.as_u64().unwrap_or(0);
-        self.report.usage[1] += output.as_u64().unwrap_or(0);
-    }
-
-    async fn handle_gemini(&mut self, message: &Value) {
-        let content = &message["serverContent"];
-        let is_true = |name: &str| content[name] == true;
-        for part in content["modelTurn"]["parts"].as_array().into_iter().flatten() {
-            self.turn_open = true;
-            if let (Some(data), false) = (part["inlineData"]["data"].as_str(), self.withhold) {
-                let mime = part["inlineData"]["mimeType"].as_str().unwrap();
-                self.rate = mime.split_once("rate=").unwrap().1.parse().unwrap();
-                self.hear("turn", data);
-            }
-        }
-        self.report.caller_text += content["inputTranscription"]["text"].as_str().unwrap_or_default();
-        self.report.agent_text += content["outputTranscription"]["text"].as_str().unwrap_or_default();
-        if is_true("interrupted") {
-            self.playing.clear();
-            self.withhold = self.turn_open;
-        }
-        if is_true("turnComplete") {
-            (self.withhold, self.turn_open) = (false, false);
-        }
-        let usage = &message["usageMetadata"];
-        self.add_usage(&usage["promptTokenCount"], &usage["responseTokenCount"]);
-        for call in message["toolCall"]["functionCalls"].as_array().into_iter().flatten() {
-            self.start_tool(&call["id"], &call["name"]);
-        }
-        for id in message["toolCallCancellation"]["ids"].as_array().into_iter().flatten() {
-            self.due.retain(|(_, due)| !matches!(due, Due::Result { id: open, .. } if *id == *open));
-            self.open_calls.retain(|open| *id != *open);
-        }
-        let update = &message["sessionResumptionUpdate"];
-        if let (Some(handle), true) = (update["newHandle"].as_str(), update["resumable"] == true) {
-            self.handle_name = Some(handle.into());
-        }
-        if let Some(left) = message["goAway"]["timeLeft"].as_str() {
-            let secs: u64 = left.strip_suffix('s').unwrap().parse().unwrap();
-            self.renew_at = Some(self.tick + secs * 50 - 25);
-        }
-    }
-
-    fn start_tool(&mut self, id: &Value, name: &Value) {
-        let (id, name) = (id.as_str().unwrap().to_owned(), name.as_str().unwrap().to_owned());
-        let script = self.scenario.tools.iter().find(|tool| tool.name == name);
-        let takes_ms = match script.map(|tool| (&tool.reply, tool.takes_ms)) {
-            Some((ToolReply::Never, _)) => 10_000,
-            Some((_, takes_ms)) => takes_ms,
-            None => 0,
-        };
-        self.open_calls.push(id.clone());
-        self.due.push((self.tick + takes_ms / 20 + 1, Due::Result { id, name }));
-    }
-
-    async fn result(&mut self, id: &str, name: &str) {
-        if !self.open_calls.iter().any(|open| open == id) {
-            return;
-        }
-        self.open_calls.retain(|open| open != id);
-        *self.report.results.entry(id.into()).or_default() += 1;
-        let script = self.scenario.tools.iter().find(|tool| tool.name == name);
-        let response = match script.map(|tool| &tool.reply) {
-            Some(ToolReply::Output(output)) => json!({ "output": output }),
-            Some(ToolReply::Error(error)) => json!({ "error": error }),
-            Some(ToolReply::Never) => json!({ "error": "timed out" }),
-            None => json!({ "error": "no such tool" }),
-        };
-        if self.openai() {
-            let output = response.to_string();
-            let item = json!({ "type": "function_call_output", "call_id": id, "output": output });
-            self.wants_response = true;
-            self.send(json!({ "type": "conversation.item.create", "item": item })).await;
-        } else {
-            let response = json!({ "id": id, "name": name, "response": response });
-            self.send(json!({ "toolResponse": { "functionResponses": [response] } })).await;
-        }
-    }
-
-    async fn handle_event(&mut self, event: &Value) {
-        let text = |name: &str| event[name].as_str().unwrap_or_default();
-        let kind = text("type").replace("response.audio", "response.output_audio");
-        let response = &event["response"];
-        match kind.as_str() {
-            "session.updated" => {
-                let wanted = if self.needs(Need::Pcm) { "audio/pcm" } else { "audio/pcmu" };
-                if event["session"]["audio"]["output"]["format"]["type"] != wanted {
-                    self.report.losses.push("format".into());
-                    self.given_up = true;
-                }
-            }
-            "response.created" if response["conversation_id"].is_null() => {
-                self.muted.push(response["id"].as_str().unwrap().into());
-            }
-            "response.created" => self.active = response["id"].as_str().map(str::to_owned),
-            "response.output_audio.delta" if !self.muted.iter().any(|id| id == text("response_id")) => {
-                self.hear(text("item_id"), text("delta"));
-            }
-            "response.output_audio_transcript.delta"
-                if !self.muted.iter().any(|id| id == text("response_id")) =>
-            {
-                self.report.agent_text += text("delta");
-            }
-            "conversation.item.input_audio_transcription.delta" => self.report.caller_text += text("delta"),
-            "input_audio_buffer.speech_started" => self.barge_in().await,
-            "response.done" => self.response_done(response),
-            "error" if event["error"]["type"] == "invalid_request_error" => {
-                self.report.losses.push(event["error"]["code"].as_str().unwrap().into());
-            }
-            _ => {}
-        }
-    }
-
-    fn response_done(&mut self, response: &Value) {
-        let usage = &response["usage"];
-        self.add_usage(&usage["input_tokens"], &usage["output_tokens"]);
-        if self.active.as_deref() == response["id"].as_str() {
-            self.active = None;
-        }
-        if response["status"] == "failed" {
-            self.due.push((self.tick + 60, Due::Create));
-        }
-        for output in response["output"].as_array().into_iter().flatten() {
-            if output["type"] == "function_call" && output["status"] == "completed" {
-                self.start_tool(&output["call_id"], &output["name"]);
-            }
-        }
-    }
-
-    async fn barge_in(&mut self) {
-        if self.needs(Need::ClientInterrupts) && self.active.is_some() {
-            self.send(json!({ "type": "response.cancel" })).await;
-        }
-        self.muted.extend(self.active.take());
-        let cut = self.playing.front().map(|(item, _)| item.clone());
-        self.playing.clear();
-        let Some(item) = cut else { return };
-        let bytes_per_ms = self.downlink().rate().hz() / 1_000 * self.downlink().bytes_per_sample();
-        let played = self.played.get(&item).copied().unwrap_or(0) / bytes_per_ms;
-        if played > 0 {
-            self.report.truncates += 1;
-            self.send(json!({
-                "type": "conversation.item.truncate",
-                "item_id": item, "content_index": 0, "audio_end_ms": played,
-            }))
-            .await;
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use tandem_media::Law;
 
-use super::UserAgent;
+use super::{Ended, NOTIFY_LINGER, UserAgent};
 use crate::{
     action::{Action, ReplyTo},
     admission, body,
@@ -84,17 +84,26 @@ impl UserAgent {
             }
             return self.pass_if_slow(now, arrival, true);
         }
-        let status = if self.lingers(now, request) { 200 } else { 481 };
-        let response = self.stateless(request, status);
+        if self.ended(request).is_some() {
+            // Perhaps our answer to it was lost: its transaction knows.
+            return self.pass_if_slow(now, arrival, true);
+        }
+        let response = self.stateless(request, 481);
         self.refuse(now, arrival, request, response)
     }
 
-    /// Whether a NOTIFY or BYE comes just after the end of a transferred call.
-    fn lingers(&self, now: Instant, request: &Request) -> bool {
-        let (Ok(call_id), Ok(to)) = (request.call_id(), request.to()) else { return false };
-        let key = (call_id.to_owned(), to.tag().unwrap_or_default().to_owned());
-        matches!(request.method, Method::Notify | Method::Bye)
-            && self.lingering.get(&key).is_some_and(|until| *until > now)
+    /// The dialog of this request, if it is over since a short time.
+    fn ended(&self, request: &Request) -> Option<&Ended> {
+        let to = request.to().ok()?;
+        self.lingering.get(&(request.call_id().ok()?.to_owned(), to.tag()?.to_owned()))
+    }
+
+    /// Whether a NOTIFY comes just after the end of a transferred call.
+    pub(super) fn is_late_notify(&self, now: Instant, request: &Request) -> bool {
+        request.method == Method::Notify
+            && self
+                .ended(request)
+                .is_some_and(|ended| ended.was_transferred && ended.at + NOTIFY_LINGER > now)
     }
 
     fn screen_outside(&mut self, now: Instant, arrival: &Arrival, request: &Request) -> Screening {

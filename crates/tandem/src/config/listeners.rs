@@ -114,6 +114,7 @@ pub(crate) fn read_sip(
     if let Some(refer) = section.section("refer") {
         sip.refer_templates = read_refer(refer);
     }
+    set(&mut sip.refer_to_headers, section.boolean("refer_to_headers"));
     set(&mut sip.ring_timeout, section.seconds("ring_timeout_s", 1..=600));
     set(&mut sip.retry_after, section.count("retry_after_s", 1..=3600));
     let mut bound = |key, bound: &mut usize| {

@@ -394,6 +394,31 @@ fn the_example_file_is_understood_and_names_every_key() {
     }
 }
 
+#[test]
+fn a_broken_file_is_an_error_and_never_a_panic() {
+    let text = include_str!("../../../../tandem.example.toml");
+    let lines: Vec<&str> = text.lines().collect();
+    for missing in 0..lines.len() {
+        let mut rest = lines.clone();
+        rest.remove(missing);
+        let _ = findings(&rest.join("\n"));
+    }
+    for end in (0..text.len()).step_by(23).filter(|end| text.is_char_boundary(*end)) {
+        let _ = findings(&text[..end]);
+    }
+    for (from, to) in [
+        ("= ", "= = "),
+        ("\"", "'"),
+        ("[", "[["),
+        ("]", ""),
+        ("{", "["),
+        ("= \"", "= 7 #"),
+        ("e", "\u{0}"),
+    ] {
+        assert!(findings(&text.replace(from, to)).contains("error"), "{from} {to}");
+    }
+}
+
 /// Every key there is, by section.
 const KEYS: &[(&str, &[&str])] = &[
     (

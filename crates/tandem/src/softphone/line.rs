@@ -374,7 +374,9 @@ impl Line<'_> {
             answered_after: progress.answered.map(after),
             first_rtp_after: self.phone.first_rtp().map(after),
             first_audio_after: first_audio.map(after),
-            duration_s: progress.answered.map_or(0.0, |answered| millis(progress.over.unwrap_or_else(Instant::now) - answered) / 1000.0),
+            duration_s: progress.answered.map_or(0.0, |answered| {
+                millis(progress.over.unwrap_or_else(Instant::now) - answered) / 1000.0
+            }),
             ended: progress.ended.clone().unwrap_or_default(),
             turns: turn_reports(heard, self.phone.said_turns()),
             digits_heard: self.phone.digits_heard().to_owned(),

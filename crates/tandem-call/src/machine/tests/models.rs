@@ -26,8 +26,10 @@ fn an_expiring_session_is_replaced_in_a_quiet_moment() {
     assert!(renewals(&world).is_empty(), "an answer is owed");
     world.answer(3, 1_000);
     assert!(renewals(&world).is_empty(), "it plays");
-    world.run(1_000);
-    assert_eq!(renewals(&world), [6_200]);
+    world.run(1_480);
+    assert!(renewals(&world).is_empty(), "the rest of the turn may still come");
+    world.run(20);
+    assert_eq!(renewals(&world), [6_700]);
     let Some((_, ModelCommand::Renew { history })) = world.told().last().copied() else {
         panic!("{:?}", world.told());
     };
@@ -42,7 +44,7 @@ fn an_expiring_session_is_replaced_in_a_quiet_moment() {
 #[test]
 fn a_session_that_finds_no_quiet_moment_is_replaced_before_it_ends() {
     let mut world = World::greeted(agent());
-    world.model(ModelEvent::ExpiresIn(ms(0))); // Quiet now: at once.
+    world.model(ModelEvent::ExpiresIn(ms(0))); // No time is left: at once.
     assert_eq!(renewals(&world), [1_200]);
     world.model(ModelEvent::Ready);
     world.input(Input::Leg(LegEvent::SpeechStarted));

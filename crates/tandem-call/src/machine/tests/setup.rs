@@ -48,6 +48,38 @@ fn models_that_fail_before_the_answer_are_passed_over_at_once() {
 }
 
 #[test]
+fn the_last_model_has_another_try_while_the_phone_rings() {
+    let mut spec = agent();
+    spec.models.truncate(1);
+    let mut world = World::ringing(spec);
+    world.lose_model(Reaction::Retry { after: ms(200) });
+    world.run(300);
+    let renewed = |output: &Output| matches!(output, Output::Model(ModelCommand::Renew { .. }));
+    assert_eq!(world.times(renewed), [200]);
+    assert_eq!(world.opened(), [(0, 0, false)]);
+    world.lose_model(Reaction::Retry { after: ms(400) });
+    world.run(500);
+    world.lose_model(Reaction::Retry { after: ms(6_000) });
+    assert_eq!(world.opened(), [(0, 0, false), (800, 1, true)], "that is too long");
+    world.model(ModelEvent::Ready);
+    assert_eq!(world.times(|output| *output == ANSWER), [800]);
+}
+
+#[test]
+fn a_try_that_lasts_longer_than_the_ringing_is_the_last() {
+    let mut spec = agent();
+    spec.models.truncate(1);
+    let mut world = World::ringing(spec);
+    world.lose_model(Reaction::Retry { after: ms(1_000) });
+    world.run(1_600);
+    assert_eq!(world.times(|output| *output == ANSWER), [1_500]);
+    world.lose_model(Reaction::Retry { after: ms(100) });
+    assert_eq!(world.opened(), [(0, 0, false), (1_600, 1, true)]);
+    world.model(ModelEvent::Ready);
+    assert!(matches!(world.told().last(), Some((1_600, ModelCommand::Greet(_)))));
+}
+
+#[test]
 fn a_call_nobody_can_answer_is_refused() {
     let mut world = World::ringing(agent());
     for _ in 0..3 {

@@ -14,11 +14,11 @@ const DEADLINE: &str = "Deadline expired before operation could complete.";
 
 /// A conversation of one turn with handles given out, which is over at 2,700 ms of caller audio.
 fn first_part() -> Script {
-    Script::new().on_nth(1, Trigger::SpeechEnd, [
-        answer(1_000, ["Yes."]),
-        Action::Handle("h-1".into()),
-        Action::Handle("h-2".into()),
-    ])
+    Script::new().on_nth(
+        1,
+        Trigger::SpeechEnd,
+        [answer(1_000, ["Yes."]), Action::Handle("h-1".into()), Action::Handle("h-2".into())],
+    )
 }
 
 /// The connection that resumes.
@@ -44,13 +44,15 @@ fn renewals() -> Vec<Scenario> {
     };
     let (at, leave) = go_away();
     let mid_answer = Script::new()
-        .on_nth(1, Trigger::SpeechEnd, [
-            Action::Handle("h-2".into()),
-            answer(3_000, ["This is a long answer."]),
-        ])
+        .on_nth(
+            1,
+            Trigger::SpeechEnd,
+            [Action::Handle("h-2".into()), answer(3_000, ["This is a long answer."])],
+        )
         .on(Trigger::AudioMs { at: 2_500 }, [Action::GoAway("10s".into())])
         .on(Trigger::AudioMs { at: 12_500 }, [close(1011, DEADLINE)]);
-    let refused = Script::new().on(Trigger::Setup, [close(1008, "Requested entity was not found.")]);
+    let refused =
+        Script::new().on(Trigger::Setup, [close(1008, "Requested entity was not found.")]);
     let again = second_part().on(Trigger::AudioMs { at: 300 }, [Action::GoAway("10s".into())]);
     let busy = Script::new().on(Trigger::Connect, [Action::HttpStatus(409)]);
     let both_heard = |story: Scenario| story.hears(0, 1, 1_000).hears(1, 1, 1_000);
@@ -147,20 +149,21 @@ fn abrupt_ends() -> Vec<Scenario> {
         ));
         all.push(first(
             told("answer", title("in the middle of an answer")),
-            Script::new().on(Trigger::Setup, [Action::Ready, handle()]).on(Trigger::SpeechEnd, [
-                open_answer(2_000, ["This is"]),
-                Action::Delay(600),
-                end.clone(),
-            ]),
+            Script::new().on(Trigger::Setup, [Action::Ready, handle()]).on(
+                Trigger::SpeechEnd,
+                [open_answer(2_000, ["This is"]), Action::Delay(600), end.clone()],
+            ),
         ));
         all.push(first(
-            told("tool", title("with an open tool call"))
-                .tool("find_repair", 2_000, ready_result()),
-            Script::new().on(Trigger::Setup, [Action::Ready, handle()]).on(Trigger::SpeechEnd, [
-                Action::Tool(find_repair("fc-1")),
-                Action::Delay(600),
-                end,
-            ]),
+            told("tool", title("with an open tool call")).tool(
+                "find_repair",
+                2_000,
+                ready_result(),
+            ),
+            Script::new().on(Trigger::Setup, [Action::Ready, handle()]).on(
+                Trigger::SpeechEnd,
+                [Action::Tool(find_repair("fc-1")), Action::Delay(600), end],
+            ),
         ));
     }
     all
@@ -208,11 +211,18 @@ fn silences() -> Vec<Scenario> {
         .hears(0, 1, 1_000)
         .agent_says(["I heard you."])
         .bills(1);
-    stops.caller =
-        vec![CallerStep::Silence(200), CallerStep::Speech(1_000), CallerStep::Nothing(3_000), CallerStep::HangUp];
+    stops.caller = vec![
+        CallerStep::Silence(200),
+        CallerStep::Speech(1_000),
+        CallerStep::Nothing(3_000),
+        CallerStep::HangUp,
+    ];
     vec![
         tale("G14a", "a minute of silence").plays(handles).listens(60_000).hang_up(),
-        tale("G14b", "a minute of silence without a message").plays(Script::new()).listens(60_000).hang_up(),
+        tale("G14b", "a minute of silence without a message")
+            .plays(Script::new())
+            .listens(60_000)
+            .hang_up(),
         stops,
     ]
 }

@@ -10,7 +10,8 @@ pub(super) fn stories() -> Vec<Scenario> {
 }
 
 fn unknown_content() -> Scenario {
-    let audio = json!({ "inlineData": { "mimeType": "audio/pcm;rate=16000", "data": "$audio:400@16000" } });
+    let audio =
+        json!({ "inlineData": { "mimeType": "audio/pcm;rate=16000", "data": "$audio:400@16000" } });
     tale("G22", "fields and values nobody knows, and audio at another rate")
         .plays(Script::new().on_nth(1, Trigger::SpeechEnd, [
             send(json!({})),
@@ -63,11 +64,11 @@ fn voice_activity() -> Scenario {
 fn context_update() -> Scenario {
     tale("G28", "new instructions during the call")
         .needs(Need::ContextUpdate)
-        .plays(
-            Script::new()
-                .on_nth(1, Trigger::SpeechEnd, [answer(1_000, ["Yes."])])
-                .on_nth(2, Trigger::SpeechEnd, [answer(1_000, ["Si."])]),
-        )
+        .plays(Script::new().on_nth(1, Trigger::SpeechEnd, [answer(1_000, ["Yes."])]).on_nth(
+            2,
+            Trigger::SpeechEnd,
+            [answer(1_000, ["Si."])],
+        ))
         .utterance(2_500)
         .utterance(2_500)
         .hang_up()
@@ -78,18 +79,20 @@ fn context_update() -> Scenario {
 }
 
 fn big_messages() -> Vec<Scenario> {
-    let told = |id: &str, title: &str, ms: u64, profile: Profile, framing: Option<(usize, bool)>| {
-        let framing = framing.map(|(fragment, ping_between)| Action::Framing { fragment, ping_between });
-        let answer = Answer::of_ms(ms).saying(["A long story."]).profile(profile).into();
-        let actions: Vec<Action> = framing.into_iter().chain([answer]).collect();
-        tale(id, title)
-            .plays(Script::new().on_nth(1, Trigger::SpeechEnd, actions))
-            .utterance(ms + 2_000)
-            .hang_up()
-            .hears(0, 1, ms)
-            .agent_says(["A long story."])
-            .bills(1)
-    };
+    let told =
+        |id: &str, title: &str, ms: u64, profile: Profile, framing: Option<(usize, bool)>| {
+            let framing =
+                framing.map(|(fragment, ping_between)| Action::Framing { fragment, ping_between });
+            let answer = Answer::of_ms(ms).saying(["A long story."]).profile(profile).into();
+            let actions: Vec<Action> = framing.into_iter().chain([answer]).collect();
+            tale(id, title)
+                .plays(Script::new().on_nth(1, Trigger::SpeechEnd, actions))
+                .utterance(ms + 2_000)
+                .hang_up()
+                .hears(0, 1, ms)
+                .agent_says(["A long story."])
+                .bills(1)
+        };
     vec![
         told("G25a", "80 seconds of audio in one message of 5 MB", 80_000, Profile::Whole, None),
         told("G25b", "messages in fragments", 2_000, Profile::Burst, Some((700, false))),

@@ -35,13 +35,17 @@ fn one_call() -> Vec<Scenario> {
         base("G06b", "talk goes on after the call")
             .plays(
                 Script::new()
-                    .on_nth(1, Trigger::SpeechEnd, [
-                        open_answer(600, ["One moment. "]),
-                        call(),
-                        Action::StaleAudio(500),
-                        Action::GenerationComplete,
-                        Action::TurnComplete,
-                    ])
+                    .on_nth(
+                        1,
+                        Trigger::SpeechEnd,
+                        [
+                            open_answer(600, ["One moment. "]),
+                            call(),
+                            Action::StaleAudio(500),
+                            Action::GenerationComplete,
+                            Action::TurnComplete,
+                        ],
+                    )
                     .on(result.clone(), [Action::Delay(600), ready()]),
             )
             .hears(0, 1, 1_100)
@@ -50,12 +54,16 @@ fn one_call() -> Vec<Scenario> {
         base("G06c", "a result that is not answered")
             .plays(
                 Script::new()
-                    .on_nth(1, Trigger::SpeechEnd, [
-                        open_answer(600, ["One moment. "]),
-                        call(),
-                        Action::GenerationComplete,
-                        Action::TurnComplete,
-                    ])
+                    .on_nth(
+                        1,
+                        Trigger::SpeechEnd,
+                        [
+                            open_answer(600, ["One moment. "]),
+                            call(),
+                            Action::GenerationComplete,
+                            Action::TurnComplete,
+                        ],
+                    )
                     .on(result.clone(), []),
             )
             .hears(0, 1, 600),
@@ -68,11 +76,11 @@ fn one_call() -> Vec<Scenario> {
         tale("G08a", "a tool that does not exist")
             .plays(
                 Script::new()
-                    .on_nth(1, Trigger::SpeechEnd, [Action::Tool(ToolRequest::new(
-                        "fc-1",
-                        "no_such_tool",
-                        json!({}),
-                    ))])
+                    .on_nth(
+                        1,
+                        Trigger::SpeechEnd,
+                        [Action::Tool(ToolRequest::new("fc-1", "no_such_tool", json!({})))],
+                    )
                     .on(result.clone(), [answer(1_000, ["I am sorry."])]),
             )
             .utterance(4_000)
@@ -142,16 +150,21 @@ fn cancellations() -> Vec<Scenario> {
     let one = || Action::Tool(find_repair("fc-1"));
     let cancel = || Action::CancelTool(vec!["fc-1".into()]);
     vec![
-        told("G09a", "the caller takes the question back", 5_000, one(), vec![
-            cancel(),
-            Action::Interrupt(true),
-        ])
+        told(
+            "G09a",
+            "the caller takes the question back",
+            5_000,
+            one(),
+            vec![cancel(), Action::Interrupt(true)],
+        )
         .calls("fc-1", 0),
-        told("G09b", "the cancellation comes after the interruption", 5_000, one(), vec![
-            Action::Interrupted,
-            cancel(),
-            Action::TurnComplete,
-        ])
+        told(
+            "G09b",
+            "the cancellation comes after the interruption",
+            5_000,
+            one(),
+            vec![Action::Interrupted, cancel(), Action::TurnComplete],
+        )
         .calls("fc-1", 0),
         told(
             "G09c",
@@ -162,17 +175,21 @@ fn cancellations() -> Vec<Scenario> {
         )
         .calls("fc-2", 1)
         .calls("fc-1", 0),
-        told("G09d", "the cancellation comes too late", 200, one(), vec![
-            cancel(),
-            Action::Interrupt(true),
-        ])
+        told(
+            "G09d",
+            "the cancellation comes too late",
+            200,
+            one(),
+            vec![cancel(), Action::Interrupt(true)],
+        )
         .calls("fc-1", 1),
     ]
 }
 
 fn extended_thinking() -> Vec<Scenario> {
     let status = |status: &str| {
-        let mut done = json!({ "serverContent": { "turnComplete": true, "interactionStatus": status } });
+        let mut done =
+            json!({ "serverContent": { "turnComplete": true, "interactionStatus": status } });
         if status != "IN_PROGRESS" {
             done["usageMetadata"] = crate::gemini::usage_metadata(&UsageSpec::ANSWER);
         }
@@ -182,19 +199,24 @@ fn extended_thinking() -> Vec<Scenario> {
         Answer::of_ms(ms).saying([text]).end(AnswerEnd::Generated).into()
     };
     let told = |id: &str, title: &str, call: Action, end: Vec<Action>| {
-        let mut late = vec![Action::Delay(3_000), spoken(1_200, "It is ready."), Action::AwaitPlayback];
+        let mut late =
+            vec![Action::Delay(3_000), spoken(1_200, "It is ready."), Action::AwaitPlayback];
         late.extend(end);
         tale(id, title)
             .needs(Need::Model(EXTENDED))
             .tool("find_repair", 500, ready_result())
             .plays(
                 Script::new()
-                    .on_nth(1, Trigger::SpeechEnd, [
-                        spoken(800, "Let me check."),
-                        Action::AwaitPlayback,
-                        status("IN_PROGRESS"),
-                        call,
-                    ])
+                    .on_nth(
+                        1,
+                        Trigger::SpeechEnd,
+                        [
+                            spoken(800, "Let me check."),
+                            Action::AwaitPlayback,
+                            status("IN_PROGRESS"),
+                            call,
+                        ],
+                    )
                     .on(Trigger::ToolResult { id: Some("fc-1".into()) }, late)
                     .on_nth(2, Trigger::SpeechEnd, [answer(1_000, ["Goodbye."])]),
             )
@@ -214,8 +236,10 @@ fn extended_thinking() -> Vec<Scenario> {
     }));
     vec![
         told("G21a", "filler, thought, answer, IDLE", call(), vec![status("IDLE")]).bills(2),
-        told("G21b", "the status stands beside the call", marked_call, vec![status("IDLE")]).bills(2),
-        told("G21c", "REQUIRES_ACTION in place of IDLE", call(), vec![status("REQUIRES_ACTION")]).bills(2),
+        told("G21b", "the status stands beside the call", marked_call, vec![status("IDLE")])
+            .bills(2),
+        told("G21c", "REQUIRES_ACTION in place of IDLE", call(), vec![status("REQUIRES_ACTION")])
+            .bills(2),
         told("G21d", "IDLE never comes", call(), vec![]).bills(1),
     ]
 }

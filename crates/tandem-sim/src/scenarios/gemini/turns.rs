@@ -17,10 +17,10 @@ pub(super) fn stories() -> Vec<Scenario> {
 
 fn greetings() -> Vec<Scenario> {
     let greeting = || {
-        Script::new().on(Trigger::Text, [
-            answer(1_200, ["Hello, ", "how can I help?"]),
-            Action::Handle("h-1".into()),
-        ])
+        Script::new().on(
+            Trigger::Text,
+            [answer(1_200, ["Hello, ", "how can I help?"]), Action::Handle("h-1".into())],
+        )
     };
     let told = |story: Scenario| {
         story
@@ -63,10 +63,13 @@ fn answers_and_barge_in() -> Vec<Scenario> {
     let both_at_once = json!({ "serverContent": { "interrupted": true, "turnComplete": true } });
     vec![
         tale("G02", "an utterance and its answer in one burst")
-            .plays(Script::new().on(Trigger::SpeechEnd, [
-                heard_as([" Is my", " bike ready?"]),
-                answer(8_000, ["It is ready ", "since yesterday."]),
-            ]))
+            .plays(Script::new().on(
+                Trigger::SpeechEnd,
+                [
+                    heard_as([" Is my", " bike ready?"]),
+                    answer(8_000, ["It is ready ", "since yesterday."]),
+                ],
+            ))
             .utterance(10_000)
             .hang_up()
             .hears(0, 1, 8_000)
@@ -141,24 +144,27 @@ fn odd_turns() -> Vec<Scenario> {
     } });
     let mut all = vec![
         then_answers(tale("G16a", "an empty turn"), vec![turn_complete()]).hears(0, 1, 1_000),
-        then_answers(tale("G16b", "turnComplete before the last chunks"), vec![
-            open_answer(1_000, []),
-            turn_complete(),
-            Action::StaleAudio(300),
-            Action::GenerationComplete,
-            turn_complete(),
-        ])
+        then_answers(
+            tale("G16b", "turnComplete before the last chunks"),
+            vec![
+                open_answer(1_000, []),
+                turn_complete(),
+                Action::StaleAudio(300),
+                Action::GenerationComplete,
+                turn_complete(),
+            ],
+        )
         .hears_part(0, 1, 1_000..=1_300)
         .hears(0, 2, 1_000),
         tale("G17", "the greeting is interrupted by nobody")
             .needs(Need::Greet)
             .plays(
                 Script::new()
-                    .on_nth(1, Trigger::Text, [
-                        open_answer(300, ["Hel"]),
-                        Action::Interrupted,
-                        Action::TurnComplete,
-                    ])
+                    .on_nth(
+                        1,
+                        Trigger::Text,
+                        [open_answer(300, ["Hel"]), Action::Interrupted, Action::TurnComplete],
+                    )
                     .on_nth(2, Trigger::Text, [answer(1_200, [GREETING])]),
             )
             .listens(25_000)
@@ -186,7 +192,8 @@ fn odd_turns() -> Vec<Scenario> {
 }
 
 fn bundle() -> Value {
-    let audio = json!({ "inlineData": { "mimeType": "audio/pcm;rate=24000", "data": "$audio:100" } });
+    let audio =
+        json!({ "inlineData": { "mimeType": "audio/pcm;rate=24000", "data": "$audio:100" } });
     json!({
         "serverContent": {
             "modelTurn": { "parts": [audio, audio] },
@@ -213,33 +220,48 @@ fn texts() -> Vec<Scenario> {
     let interim = |text: &str| {
         send(json!({ "serverContent": { "interimInputTranscription": { "text": text } } }))
     };
-    let parts = |parts: Value| send(json!({ "serverContent": { "modelTurn": { "parts": parts } } }));
+    let parts =
+        |parts: Value| send(json!({ "serverContent": { "modelTurn": { "parts": parts } } }));
     vec![
-        one_turn(tale("G19a", "what the caller said comes after the turn"), vec![
-            answer(1_000, ["Yes."]),
-            Action::InputTranscript(InputTranscript::Fragments(vec![" is my".into(), " bike".into()])),
-        ]),
-        one_turn(tale("G19b", "guesses at what the caller said come first"), vec![
-            interim("is"),
-            interim("is my"),
-            interim("is my bike"),
-            heard_as([" is my", " bike"]),
-            answer(1_000, ["Yes."]),
-        ]),
-        one_turn(tale("G20", "thoughts and stray text beside the audio"), vec![
-            heard_as([" is my bike"]),
-            parts(json!([{ "thought": true, "text": "The caller asks about a bike." }])),
-            parts(json!([{ "text": "stray text" }, { "thoughtSignature": "c2ln" }])),
-            answer(1_000, ["Yes."]),
-        ]),
+        one_turn(
+            tale("G19a", "what the caller said comes after the turn"),
+            vec![
+                answer(1_000, ["Yes."]),
+                Action::InputTranscript(InputTranscript::Fragments(vec![
+                    " is my".into(),
+                    " bike".into(),
+                ])),
+            ],
+        ),
+        one_turn(
+            tale("G19b", "guesses at what the caller said come first"),
+            vec![
+                interim("is"),
+                interim("is my"),
+                interim("is my bike"),
+                heard_as([" is my", " bike"]),
+                answer(1_000, ["Yes."]),
+            ],
+        ),
+        one_turn(
+            tale("G20", "thoughts and stray text beside the audio"),
+            vec![
+                heard_as([" is my bike"]),
+                parts(json!([{ "thought": true, "text": "The caller asks about a bike." }])),
+                parts(json!([{ "text": "stray text" }, { "thoughtSignature": "c2ln" }])),
+                answer(1_000, ["Yes."]),
+            ],
+        ),
     ]
 }
 
 fn manual_turns() -> Vec<Scenario> {
     let turns = |script: Script| {
-        script
-            .on_nth(1, Trigger::SpeechEnd, [answer(3_000, ["You said something."])])
-            .on_nth(2, Trigger::SpeechEnd, [answer(1_000, ["And again."])])
+        script.on_nth(1, Trigger::SpeechEnd, [answer(3_000, ["You said something."])]).on_nth(
+            2,
+            Trigger::SpeechEnd,
+            [answer(1_000, ["And again."])],
+        )
     };
     vec![
         tale("G26a", "turns marked by the client")

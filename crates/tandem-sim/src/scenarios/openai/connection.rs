@@ -71,36 +71,33 @@ fn abrupt_ends() -> Vec<Scenario> {
         all.push(told(
             "answer",
             "in the middle of an answer",
-            Script::new().on(Trigger::SpeechEnd, [
-                open_answer(2_000, ["This is"]),
-                Action::Delay(600),
-                end.clone(),
-            ]),
+            Script::new().on(
+                Trigger::SpeechEnd,
+                [open_answer(2_000, ["This is"]), Action::Delay(600), end.clone()],
+            ),
         ));
         all.push(told(
             "tool",
             "with an open tool call",
-            Script::new().on(Trigger::SpeechEnd, [
-                Action::Tool(find_repair("call_1")),
-                Action::Delay(600),
-                end,
-            ]),
+            Script::new().on(
+                Trigger::SpeechEnd,
+                [Action::Tool(find_repair("call_1")), Action::Delay(600), end],
+            ),
         ));
     }
     all
 }
 
 fn errors() -> Vec<Scenario> {
-    let error = |kind: &str, code: &str, message: &str| {
-        Action::Error(ErrorSpec::new(kind, code, message))
-    };
+    let error =
+        |kind: &str, code: &str, message: &str| Action::Error(ErrorSpec::new(kind, code, message));
     let harmless = |id: &str, title: &str, first: Action| {
         tale(id, title)
-            .plays(
-                Script::new()
-                    .on(Trigger::AudioMs { at: 100 }, [first])
-                    .on_nth(1, Trigger::SpeechEnd, [answer(1_000, ["Yes."])]),
-            )
+            .plays(Script::new().on(Trigger::AudioMs { at: 100 }, [first]).on_nth(
+                1,
+                Trigger::SpeechEnd,
+                [answer(1_000, ["Yes."])],
+            ))
             .utterance(3_000)
             .hang_up()
             .hears(0, 1, 1_000)
@@ -109,10 +106,10 @@ fn errors() -> Vec<Scenario> {
     let fatal = |id: &str, title: &str, code: &'static str| {
         let message = "This account cannot be used.";
         tale(id, title)
-            .plays(Script::new().on(Trigger::Setup, [
-                error("invalid_request_error", code, message),
-                close(1008, message),
-            ]))
+            .plays(Script::new().on(
+                Trigger::Setup,
+                [error("invalid_request_error", code, message), close(1008, message)],
+            ))
             .listens(3_000)
             .hang_up()
             .ends(Outcome::GivenUp(code))
@@ -122,7 +119,8 @@ fn errors() -> Vec<Scenario> {
         "rate_limit_exceeded",
         "Rate limit reached for gpt-realtime on tokens per min. Please try again in 1.2s.",
     );
-    let failed = Response { usage: None, ..Response::of([]) }.status(ResponseStatus::Failed(limited));
+    let failed =
+        Response { usage: None, ..Response::of([]) }.status(ResponseStatus::Failed(limited));
     vec![
         harmless(
             "O11a",
@@ -139,10 +137,11 @@ fn errors() -> Vec<Scenario> {
         tale("O12a", "an answer fails at the rate limit, the next one does not")
             .plays(
                 Script::new()
-                    .on_nth(1, Trigger::SpeechEnd, [
-                        Action::RateLimit { remaining: 12, reset_seconds: 20.0 },
-                        failed.into(),
-                    ])
+                    .on_nth(
+                        1,
+                        Trigger::SpeechEnd,
+                        [Action::RateLimit { remaining: 12, reset_seconds: 20.0 }, failed.into()],
+                    )
                     .on(Trigger::Text, [answer(1_000, ["Here I am."])]),
             )
             .utterance(6_000)

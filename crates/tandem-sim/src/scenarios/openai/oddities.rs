@@ -10,21 +10,23 @@ pub(super) fn stories() -> Vec<Scenario> {
 }
 
 fn cuts() -> Vec<Scenario> {
-    let told = |id: &str, title: &str, ms: u64, profile: Profile, framing: Option<(usize, bool)>| {
-        let framing = framing.map(|(fragment, ping_between)| Action::Framing { fragment, ping_between });
-        let answer = Answer::of_ms(ms).saying(["A long story."]).profile(profile).into();
-        tale(id, title)
-            .plays(Script::new().on_nth(
-                1,
-                Trigger::SpeechEnd,
-                framing.into_iter().chain([answer]).collect::<Vec<_>>(),
-            ))
-            .utterance(ms + 2_500)
-            .hang_up()
-            .hears(0, 1, ms)
-            .agent_says(["A long story."])
-            .bills(1)
-    };
+    let told =
+        |id: &str, title: &str, ms: u64, profile: Profile, framing: Option<(usize, bool)>| {
+            let framing =
+                framing.map(|(fragment, ping_between)| Action::Framing { fragment, ping_between });
+            let answer = Answer::of_ms(ms).saying(["A long story."]).profile(profile).into();
+            tale(id, title)
+                .plays(Script::new().on_nth(
+                    1,
+                    Trigger::SpeechEnd,
+                    framing.into_iter().chain([answer]).collect::<Vec<_>>(),
+                ))
+                .utterance(ms + 2_500)
+                .hang_up()
+                .hears(0, 1, ms)
+                .agent_says(["A long story."])
+                .bills(1)
+        };
     vec![
         told("O17a", "uneven deltas", 2_345, Profile::Ragged, None),
         told("O17b", "deltas that split a sample", 2_000, Profile::Odd, None).needs(Need::Pcm),
@@ -45,11 +47,11 @@ fn out_of_band() -> Scenario {
     let aside = Response { out_of_band: true, ..Response::of([aside]) };
     let spoken = Answer::of_ms(2_000).saying(["Yes."]).profile(Profile::Fast);
     tale("O20", "a response outside the conversation runs beside the answer")
-        .plays(
-            Script::new()
-                .on_nth(1, Trigger::SpeechEnd, [aside.into()])
-                .on_nth(1, Trigger::SpeechEnd, [spoken.into()]),
-        )
+        .plays(Script::new().on_nth(1, Trigger::SpeechEnd, [aside.into()]).on_nth(
+            1,
+            Trigger::SpeechEnd,
+            [spoken.into()],
+        ))
         .utterance(4_000)
         .hang_up()
         .hears(0, 2, 2_000)
@@ -97,10 +99,11 @@ fn unknown_events() -> Scenario {
 fn old_names() -> Scenario {
     tale("O21b", "the event names of the beta")
         .dialect(Dialect { beta: true, ..Dialect::default() })
-        .plays(Script::new().on_nth(1, Trigger::SpeechEnd, [
-            heard_as(["Hello"]),
-            answer(1_000, ["Yes."]),
-        ]))
+        .plays(Script::new().on_nth(
+            1,
+            Trigger::SpeechEnd,
+            [heard_as(["Hello"]), answer(1_000, ["Yes."])],
+        ))
         .utterance(2_500)
         .hang_up()
         .hears(0, 1, 1_000)

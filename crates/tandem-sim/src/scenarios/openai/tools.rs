@@ -61,11 +61,15 @@ fn calls() -> Vec<Scenario> {
         // The result comes while the answer to the second utterance is being made, at about 4,700 ms.
         tale("O06", "the caller speaks while the tool runs")
             .tool("find_repair", 3_000, ready_result())
-            .plays(first(one()).on_nth(2, Trigger::SpeechEnd, [
-                open_answer(2_000, ["Still looking."]),
-                Action::Delay(2_000),
-                Action::TurnComplete,
-            ]))
+            .plays(first(one()).on_nth(
+                2,
+                Trigger::SpeechEnd,
+                [
+                    open_answer(2_000, ["Still looking."]),
+                    Action::Delay(2_000),
+                    Action::TurnComplete,
+                ],
+            ))
             .utterance(1_000)
             .utterance(8_000)
             .hang_up()
@@ -78,10 +82,8 @@ fn calls() -> Vec<Scenario> {
 fn bad_calls() -> Vec<Scenario> {
     let cancelled = Response::of([call(find_repair("call_1"))])
         .status(ResponseStatus::Cancelled("turn_detected".into()));
-    let broken = ToolRequest {
-        raw_arguments: Some(r#"{"order":"#.into()),
-        ..find_repair("call_1")
-    };
+    let broken =
+        ToolRequest { raw_arguments: Some(r#"{"order":"#.into()), ..find_repair("call_1") };
     vec![
         tale("O07", "a call is cancelled while it is written")
             .tool("find_repair", 300, ready_result())
@@ -99,11 +101,11 @@ fn bad_calls() -> Vec<Scenario> {
             .bills(2),
         tale("O08", "the arguments are no JSON")
             .tool("find_repair", 300, ready_result())
-            .plays(
-                Script::new()
-                    .on_nth(1, Trigger::SpeechEnd, [Action::Tool(broken)])
-                    .on_nth(1, Trigger::Text, [answer(1_000, ["Which order?"])]),
-            )
+            .plays(Script::new().on_nth(1, Trigger::SpeechEnd, [Action::Tool(broken)]).on_nth(
+                1,
+                Trigger::Text,
+                [answer(1_000, ["Which order?"])],
+            ))
             .utterance(4_000)
             .hang_up()
             .calls("call_1", 1)

@@ -6,15 +6,21 @@ use crate::{answer::Profile, script::Phase};
 const QUESTION: &str = "Is my bike ready?";
 
 pub(super) fn stories() -> Vec<Scenario> {
-    let mut all = vec![tale("O01", "greeting")
-        .needs(Need::Greet)
-        .plays(Script::new().on_nth(1, Trigger::Text, [answer(1_200, ["Hello, ", "how can I help?"])]))
-        .listens(3_000)
-        .hang_up()
-        .hears(0, 1, 1_200)
-        .agent_says(["Hello, how can I help?"])
-        .creates(1)
-        .bills(1)];
+    let mut all = vec![
+        tale("O01", "greeting")
+            .needs(Need::Greet)
+            .plays(Script::new().on_nth(
+                1,
+                Trigger::Text,
+                [answer(1_200, ["Hello, ", "how can I help?"])],
+            ))
+            .listens(3_000)
+            .hang_up()
+            .hears(0, 1, 1_200)
+            .agent_says(["Hello, how can I help?"])
+            .creates(1)
+            .bills(1),
+    ];
     all.extend(utterances());
     all.extend(barge_in());
     all.extend(unusual_barge_in());
@@ -81,7 +87,9 @@ fn barge_in() -> Vec<Scenario> {
         let outputs = [message(first_ms, ["First."]), message(second_ms, ["Second."])];
         Response { usage: None, end: AnswerEnd::Open, ..Response::of(outputs) }.into()
     };
-    let cut = |story: Scenario| over_it(story).hears_part(0, 1, 900..=1_500).hears(0, 2, 1_500).truncates(1);
+    let cut = |story: Scenario| {
+        over_it(story).hears_part(0, 1, 900..=1_500).hears(0, 2, 1_500).truncates(1)
+    };
     vec![
         cut(tale("O03", "barge-in while the answer is being made"))
             .plays(second_answer(first(open()).interruptible()))
@@ -100,14 +108,17 @@ fn barge_in() -> Vec<Scenario> {
         tale("O03c", "barge-in before anything was played")
             .plays(
                 Script::new()
-                    .on(Trigger::AudioMs { at: 200 }, [
-                        open_answer(2_000, ["Well"]),
-                        send(json!({
-                            "type": "input_audio_buffer.speech_started",
-                            "audio_start_ms": 100, "item_id": "item_x",
-                        })),
-                        Action::Interrupt(true),
-                    ])
+                    .on(
+                        Trigger::AudioMs { at: 200 },
+                        [
+                            open_answer(2_000, ["Well"]),
+                            send(json!({
+                                "type": "input_audio_buffer.speech_started",
+                                "audio_start_ms": 100, "item_id": "item_x",
+                            })),
+                            Action::Interrupt(true),
+                        ],
+                    )
                     .on_nth(1, Trigger::SpeechEnd, [answer(1_500, ["Of course."])]),
             )
             .listens(600)
@@ -117,9 +128,7 @@ fn barge_in() -> Vec<Scenario> {
             .hears(0, 2, 1_500)
             .bills(2),
         over_it(tale("O03d", "the second of two items is interrupted"))
-            .plays(
-                second_answer(first(two_items(500, 7_000)).interruptible()),
-            )
+            .plays(second_answer(first(two_items(500, 7_000)).interruptible()))
             .hears(0, 1, 500)
             .hears_part(0, 2, 400..=1_000)
             .hears(0, 3, 1_500)
@@ -137,7 +146,9 @@ fn barge_in() -> Vec<Scenario> {
 fn unusual_barge_in() -> Vec<Scenario> {
     let open = || open_answer(8_000, ["It is ", "nearly ready."]);
     let first = || Script::new().on_nth(1, Trigger::SpeechEnd, [open()]);
-    let cut = |story: Scenario| over_it(story).hears_part(0, 1, 900..=1_500).hears(0, 2, 1_500).truncates(1);
+    let cut = |story: Scenario| {
+        over_it(story).hears_part(0, 1, 900..=1_500).hears(0, 2, 1_500).truncates(1)
+    };
     let refuse = Action::Error(ErrorSpec::new(
         "invalid_request_error",
         "invalid_value",
@@ -154,21 +165,24 @@ fn unusual_barge_in() -> Vec<Scenario> {
             .plays(second_answer(first()))
             .bills(2),
         cut(tale("O03g", "audio of the old answer follows the caller's speech"))
-            .plays(second_answer(first().on_while(Phase::Speaking, Trigger::SpeechStart, [
-                Action::Interrupted,
-                Action::StaleAudio(200),
-                Action::TurnComplete,
-            ])))
+            .plays(second_answer(first().on_while(
+                Phase::Speaking,
+                Trigger::SpeechStart,
+                [Action::Interrupted, Action::StaleAudio(200), Action::TurnComplete],
+            )))
             .bills(2),
         cut(tale("O03h", "the truncation is refused"))
             .plays(second_answer(
-                first().interruptible().on(Trigger::message_type("conversation.item.truncate"), [refuse]),
+                first()
+                    .interruptible()
+                    .on(Trigger::message_type("conversation.item.truncate"), [refuse]),
             ))
             .bills(2),
         cut(tale("O03i", "the cancellation crosses the end of the response"))
             .needs(Need::ClientInterrupts)
             .plays(second_answer(
-                first().on(Trigger::message_type("response.cancel"), [Action::TurnComplete, too_late]),
+                first()
+                    .on(Trigger::message_type("response.cancel"), [Action::TurnComplete, too_late]),
             ))
             .bills(2),
     ]
@@ -195,12 +209,10 @@ fn silences() -> Vec<Scenario> {
     });
     vec![
         tale("O13a", "the server prompts after silence")
-            .plays(Script::new().on(Trigger::AudioMs { at: 6_000 }, [
-                send(timeout),
-                send(committed),
-                send(item),
-                answer(1_000, ["Are you there?"]),
-            ]))
+            .plays(Script::new().on(
+                Trigger::AudioMs { at: 6_000 },
+                [send(timeout), send(committed), send(item), answer(1_000, ["Are you there?"])],
+            ))
             .listens(8_500)
             .hang_up()
             .hears(0, 1, 1_000)
@@ -211,8 +223,14 @@ fn silences() -> Vec<Scenario> {
         tale("O14", "noise is taken for speech and nothing comes of it")
             .plays(
                 Script::new()
-                    .on(Trigger::AudioMs { at: 1_000 }, [event("speech_started", "audio_start_ms", 800)])
-                    .on(Trigger::AudioMs { at: 1_200 }, [event("speech_stopped", "audio_end_ms", 1_200)])
+                    .on(
+                        Trigger::AudioMs { at: 1_000 },
+                        [event("speech_started", "audio_start_ms", 800)],
+                    )
+                    .on(
+                        Trigger::AudioMs { at: 1_200 },
+                        [event("speech_stopped", "audio_end_ms", 1_200)],
+                    )
                     .on_nth(1, Trigger::SpeechEnd, [answer(1_000, ["Yes."])]),
             )
             .listens(2_500)
@@ -223,11 +241,11 @@ fn silences() -> Vec<Scenario> {
             .bills(1),
         tale("O15", "turns marked by the client")
             .needs(Need::ManualTurns)
-            .plays(
-                Script::new()
-                    .on_nth(1, Trigger::Text, [answer(1_000, ["Yes."])])
-                    .on_nth(2, Trigger::Text, [answer(1_000, ["No."])]),
-            )
+            .plays(Script::new().on_nth(1, Trigger::Text, [answer(1_000, ["Yes."])]).on_nth(
+                2,
+                Trigger::Text,
+                [answer(1_000, ["No."])],
+            ))
             .utterance(2_500)
             .utterance(2_500)
             .hang_up()
@@ -244,11 +262,11 @@ fn odd_ends() -> Vec<Scenario> {
         let response = Response::of([message(1_000, ["It is"])])
             .status(ResponseStatus::Incomplete(reason.into()));
         tale(id, format!("the answer ends early: {reason}"))
-            .plays(
-                Script::new()
-                    .on_nth(1, Trigger::SpeechEnd, [response.into()])
-                    .on_nth(2, Trigger::SpeechEnd, [answer(1_000, ["Yes."])]),
-            )
+            .plays(Script::new().on_nth(1, Trigger::SpeechEnd, [response.into()]).on_nth(
+                2,
+                Trigger::SpeechEnd,
+                [answer(1_000, ["Yes."])],
+            ))
             .utterance(2_500)
             .utterance(2_500)
             .hang_up()
@@ -271,15 +289,20 @@ fn odd_ends() -> Vec<Scenario> {
             .tool("find_repair", 500, ready_result())
             .plays(
                 Script::new()
-                    .on_nth(1, Trigger::SpeechEnd, [Response::of([
-                        phased(800, "Let me look.", "commentary"),
-                        call(find_repair("call_1")),
-                    ])
-                    .into()])
-                    .on_nth(1, Trigger::Text, [Response::of([
-                        phased(1_200, "It is ready.", "final_answer"),
-                    ])
-                    .into()]),
+                    .on_nth(
+                        1,
+                        Trigger::SpeechEnd,
+                        [Response::of([
+                            phased(800, "Let me look.", "commentary"),
+                            call(find_repair("call_1")),
+                        ])
+                        .into()],
+                    )
+                    .on_nth(
+                        1,
+                        Trigger::Text,
+                        [Response::of([phased(1_200, "It is ready.", "final_answer")]).into()],
+                    ),
             )
             .utterance(5_000)
             .hang_up()

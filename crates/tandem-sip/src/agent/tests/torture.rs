@@ -104,6 +104,18 @@ fn a_repeated_invite_is_one_call_and_a_merged_one_is_refused() {
 }
 
 #[test]
+fn a_bye_whose_answer_was_lost_reaches_its_transaction() {
+    let (mut world, tag) = World::answered("", settings());
+    let bye = world.within(&tag, "BYE", 101, "", "");
+    assert_eq!(statuses(&world.receive(&bye)), [200]);
+    assert!(world.receive(&bye).is_empty(), "its transaction answers again");
+    world.pass(secs(33));
+    world.agent.handle_timeout(world.now);
+    assert_eq!(statuses(&world.receive(&bye)), [481], "half a minute later it is nobody's");
+    assert!(world.agent.lingering.is_empty() && world.agent.lingering_order.is_empty());
+}
+
+#[test]
 fn draining_and_full_refuse_new_calls_only() {
     let (mut world, tag) = World::answered("", settings());
     let fresh = invite("", OFFER).replace("call-1", "call-2").replace("inv1", "inv2");
