@@ -206,8 +206,13 @@ impl FakeServer {
         let provider = config.provider;
         let record = Arc::new(ServerRecord::new());
         let handle = FakeHandle { record: Arc::clone(&record) };
-        let shared =
-            Arc::new(Shared { config, record, registry: Arc::default(), bank: Arc::default() });
+        let shared = Arc::new(Shared {
+            scripts: config.scripts.iter().cloned().map(Arc::new).collect(),
+            config,
+            record,
+            registry: Arc::default(),
+            bank: Arc::default(),
+        });
         let accepting = tokio::spawn(accept(listener, shared));
         Ok(Self { addr, provider, handle, accepting })
     }

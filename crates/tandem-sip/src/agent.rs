@@ -488,9 +488,10 @@ impl UserAgent {
     }
 
     fn forget_ended(&mut self, now: Instant) {
-        while let Some((_, key)) = self.lingering_order.pop_front_if(|(at, _)| *at + LINGER <= now)
-        {
-            self.lingering.remove(&key);
+        while self.lingering_order.front().is_some_and(|(at, _)| *at + LINGER <= now) {
+            if let Some((_, key)) = self.lingering_order.pop_front() {
+                self.lingering.remove(&key);
+            }
         }
     }
 

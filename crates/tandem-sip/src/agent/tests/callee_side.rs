@@ -327,10 +327,7 @@ fn notify(world: &World, tag: &str, cseq: u32, event: &str, state: &str, frag: &
 fn a_transfer_succeeds_and_the_call_ends() {
     let (mut world, tag) = World::answered("", settings());
     let asked = refer(&mut world);
-    assert_eq!(
-        asked.request.headers.get("Refer-To"),
-        Some("<sip:2001@198.51.100.7>")
-    );
+    assert_eq!(asked.request.headers.get("Refer-To"), Some("<sip:2001@198.51.100.7>"));
     assert_eq!(
         asked.request.headers.get("Referred-By"),
         Some("<sip:4930555001@203.0.113.20:5060>")
