@@ -211,7 +211,7 @@ fn flat(pcm: &[i16; 8]) -> Option<i16> {
 
 #[cfg(test)]
 mod tests {
-    use tandem_sim::{answer_audio, caller_speech};
+    use tandem_sim::answer_audio;
 
     use super::*;
 
@@ -228,7 +228,7 @@ mod tests {
         let audio = [
             answer_audio(MU, 1, 0..8 * 100),
             vec![0xFF; 8 * 100],
-            caller_speech(MU, 60),
+            [0xA0, 0x20].repeat(4 * 60),
             vec![0xFF; 8 * 40],
             answer_audio(MU, 2, 0..8 * 40),
         ]

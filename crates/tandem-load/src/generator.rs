@@ -11,7 +11,7 @@ use tandem_rtp::{HEADER_LEN, RtpPacket};
 
 use crate::{
     clock::{Priority, Scheduling, Sleeper},
-    marker::{FRAME, Marker, Way, tone},
+    marker::{FRAME, Marker, Way, silence},
 };
 
 /// Audio in one packet.
@@ -87,7 +87,7 @@ pub(crate) fn generate(socket: &UdpSocket, targets: &[SocketAddr], grid: Grid) -
 fn send_all(socket: &UdpSocket, targets: &[SocketAddr], grid: Grid) -> Sent {
     let scheduling = Scheduling::best_for_this_thread(Priority::Paces);
     let sleeper = Sleeper::new();
-    let mut payload = tone(FRAME);
+    let mut payload = silence();
     let mut datagram = Vec::with_capacity(HEADER_LEN + FRAME);
     let mut lateness = Vec::with_capacity(grid.counted() as usize);
     let mut refused = 0;

@@ -1,15 +1,20 @@
 //! Where a packet's audio comes from, written into the audio itself.
 //!
 //! G.711 passes the daemon untouched, so the bytes at the front of each 20 ms arrive as they were sent, whatever
-//! sequence numbers, timestamps and envelopes they had on the way.
+//! sequence numbers, timestamps and envelopes they had on the way. They are among the quietest codes of mu-law, one for
+//! each half of a byte: to whoever looks for speech, a marker is none.
 
 use tandem_media::{Law, g711};
 
 /// Bytes of 20 ms of G.711.
 pub(crate) const FRAME: usize = 160;
 
+/// Codes from here on are amplitudes up to 120 of 32,124.
+const QUIET: u8 = 0xF0;
+
 const MAGIC: usize = 4;
-const LEN: usize = MAGIC + 2 + 4 + 2;
+const FIELDS: usize = 2 + 4 + 2;
+const LEN: usize = MAGIC + 2 * FIELDS;
 
 /// Which way audio goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,10 +24,10 @@ pub(crate) enum Way {
 }
 
 impl Way {
-    const fn magic(self) -> &'static [u8; MAGIC] {
+    const fn magic(self) -> [u8; MAGIC] {
         match self {
-            Self::Up => b"T-up",
-            Self::Down => b"T-dn",
+            Self::Up => [0xF3, 0xFC, 0xF5, 0xFA],
+            Self::Down => [0xF5, 0xFA, 0xF3, 0xFC],
         }
     }
 }
@@ -39,28 +44,39 @@ pub(crate) struct Marker {
 }
 
 impl Marker {
-    /// Writes the marker to the front of `frame`, which is at least 12 bytes long.
+    /// Writes the marker to the front of `frame`, which is at least 20 bytes long.
     pub(crate) fn write(self, way: Way, frame: &mut [u8]) {
-        frame[..4].copy_from_slice(way.magic());
-        frame[4..6].copy_from_slice(&self.call.to_be_bytes());
-        frame[6..10].copy_from_slice(&self.number.to_be_bytes());
-        frame[10..LEN].copy_from_slice(&self.frame.to_be_bytes());
+        let fields =
+            u64::from(self.call) << 48 | u64::from(self.number) << 16 | u64::from(self.frame);
+        let (magic, codes) = frame[..LEN].split_at_mut(MAGIC);
+        magic.copy_from_slice(&way.magic());
+        for (pair, byte) in codes.chunks_exact_mut(2).zip(fields.to_be_bytes()) {
+            pair.copy_from_slice(&[QUIET | byte >> 4, QUIET | byte & 0x0F]);
+        }
     }
 
     /// The marker at the front of `frame`, if there is one.
     pub(crate) fn read(way: Way, frame: &[u8]) -> Option<Self> {
-        let marker = frame.first_chunk::<LEN>().filter(|it| it.starts_with(way.magic()))?;
-        let [_, _, _, _, call @ .., _, _, _, _, _, _] = *marker;
-        let [_, _, _, _, _, _, number @ .., _, _] = *marker;
+        let codes = frame.first_chunk::<LEN>()?.strip_prefix(&way.magic())?;
+        if codes.iter().any(|code| *code < QUIET) {
+            return None;
+        }
+        let fields = codes.iter().fold(0, |fields, code| fields << 4 | u64::from(code & 0x0F));
         Some(Self {
-            call: u16::from_be_bytes(call),
-            number: u32::from_be_bytes(number),
-            frame: u16::from_be_bytes([marker[10], marker[11]]),
+            call: (fields >> 48) as u16,
+            number: (fields >> 16) as u32,
+            frame: fields as u16,
         })
     }
 }
 
-/// Something audible to put behind markers: `length` bytes of mu-law, a tone of 400 Hz at -20 dBFS.
+/// A frame of silence for a caller, to write a marker into. A caller who speaks and falls silent is owed an answer, and
+/// the daemon would fill the time until it comes.
+pub(crate) fn silence() -> Vec<u8> {
+    vec![Law::Mu.silence(); FRAME]
+}
+
+/// Something audible for the model: `length` bytes of mu-law, a tone of 400 Hz at -20 dBFS.
 pub(crate) fn tone(length: usize) -> Vec<u8> {
     let pcm: Vec<i16> = (0..length)
         .map(|n| (3277.0 * (std::f64::consts::TAU * 400.0 * n as f64 / 8000.0).sin()) as i16)
@@ -72,6 +88,8 @@ pub(crate) fn tone(length: usize) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use tandem_media::VoiceActivity;
+
     use super::*;
 
     #[test]
@@ -89,6 +107,19 @@ mod tests {
             assert_eq!(Marker::read(Way::Down, &frame), None);
             assert_eq!(Marker::read(Way::Up, &frame[1..]), None);
             assert_eq!(Marker::read(Way::Up, &frame[..LEN - 1]), None);
+            frame[LEN - 1] = 0x7F;
+            assert_eq!(Marker::read(Way::Up, &frame), None);
+        }
+    }
+
+    #[test]
+    fn a_marked_silence_is_no_speech() {
+        let mut activity = VoiceActivity::new();
+        let (mut frame, mut pcm) = (silence(), [0; FRAME]);
+        for number in 0..500 {
+            Marker { call: 99, number, frame: 0 }.write(Way::Up, &mut frame);
+            g711::decode(Law::Mu, &frame, &mut pcm);
+            assert_eq!(activity.process(&pcm), None, "packet {number}");
         }
     }
 }

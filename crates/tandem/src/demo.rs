@@ -54,10 +54,16 @@ pub enum DemoError {
 /// Calls the attendant and leaves `call.wav` and `calls.jsonl` in `folder`. What happens is told to `show`.
 ///
 /// Fails, after the report was shown, when the conversation had fewer than three turns, no barge-in or no tool call.
-pub async fn run(folder: &Path, show: &dyn Fn(&str), report: &dyn Fn(&CallReport)) -> Result<(), DemoError> {
-    fs::create_dir_all(folder).map_err(|source| DemoError::File { path: folder.to_owned(), source })?;
+pub async fn run(
+    folder: &Path,
+    show: &dyn Fn(&str),
+    report: &dyn Fn(&CallReport),
+) -> Result<(), DemoError> {
+    fs::create_dir_all(folder)
+        .map_err(|source| DemoError::File { path: folder.to_owned(), source })?;
     let (config, findings) = Config::read(&folder.join("demo.toml"), CONFIG, &|_| None);
-    let config = config.unwrap_or_else(|| panic!("the demo's own configuration is good: {findings}"));
+    let config =
+        config.unwrap_or_else(|| panic!("the demo's own configuration is good: {findings}"));
     let ledger = config.records.path.clone();
     let mut daemon = Daemon::start(config).await?;
     daemon.warmed().await; // The caller must not wait for sentences that are still being rendered.

@@ -54,8 +54,9 @@ impl Daemon {
         let voice = Voice::open(config.voice.clone(), tokio::runtime::Handle::current());
         let settings = exchange_settings(&config);
         let drain = config.limits.drain;
-        let (sip, incoming) =
-            SipEndpoint::bind(config.sip.clone()).await.map_err(|error| ServeError::Sip(error.to_string()))?;
+        let (sip, incoming) = SipEndpoint::bind(config.sip.clone())
+            .await
+            .map_err(|error| ServeError::Sip(error.to_string()))?;
         let plan = Arc::new(Plan::new(config));
         let warming = warm(&voice, Arc::clone(&plan));
         let exchange =
@@ -114,7 +115,7 @@ impl Daemon {
 pub async fn run(loaded: Loaded) -> Result<(), ServeError> {
     let Loaded { config, file, findings } = loaded;
     if !findings.is_empty() {
-        eprint!("{findings}");
+        eprintln!("{findings}");
     }
     let (mut hangup, mut terminate, mut interrupt) = (
         signal(SignalKind::hangup())?,
@@ -149,7 +150,10 @@ pub async fn run(loaded: Loaded) -> Result<(), ServeError> {
 
 fn exchange_settings(config: &Config) -> ExchangeSettings {
     ExchangeSettings {
-        workers: thread::available_parallelism().map_or(1, usize::from),
+        workers: config.media.workers.map_or_else(
+            || thread::available_parallelism().map_or(1, usize::from),
+            |workers| workers as usize,
+        ),
         max_calls: config.limits.max_calls as usize,
         retry_after: config.sip.retry_after,
         media_bind: config.media.bind,

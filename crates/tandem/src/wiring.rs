@@ -33,7 +33,9 @@ impl Plan {
 
     /// The language and the script of each agent, so that the voice can render them beforehand.
     pub fn scripts(&self) -> impl Iterator<Item = (&str, &Script)> {
-        self.scripts.iter().map(|(name, script)| (self.config.agents[name].language.as_str(), &**script))
+        self.scripts
+            .iter()
+            .map(|(name, script)| (self.config.agents[name].language.as_str(), &**script))
     }
 }
 
@@ -49,7 +51,10 @@ impl Routes for Plan {
             .models
             .iter()
             .filter_map(|name| {
-                Some(ModelChoice { name: name.clone(), settings: Arc::clone(self.models.get(name)?) })
+                Some(ModelChoice {
+                    name: name.clone(),
+                    settings: Arc::clone(self.models.get(name)?),
+                })
             })
             .collect();
         Route::Agent(Box::new(AgentProfile {

@@ -4,31 +4,36 @@ mod common;
 
 use std::path::Path;
 
+use hound::{WavSpec, WavWriter};
+
 use common::{Daemon, baresip::Baresip, installed, wait_until};
 
-/// Eight seconds of silence with a 440 Hz tone in it, as something to hear.
-fn tone(path: &Path) {
-    let spec = hound::WavSpec { channels: 1, sample_rate: 8_000, bits_per_sample: 16, sample_format: hound::SampleFormat::Int };
-    let mut wav = hound::WavWriter::create(path, spec).unwrap();
-    for sample in 0..64_000_u32 {
-        let phase = f64::from(sample) * 440.0 / 8_000.0 * std::f64::consts::TAU;
-        wav.write_sample((phase.sin() * 6_000.0) as i16).unwrap();
+/// Writes what `sample` gives as a telephone WAV of ten seconds.
+fn write_wav(path: &Path, sample: impl Fn(u32) -> i16) {
+    let spec = WavSpec {
+        channels: 1,
+        sample_rate: 8_000,
+        bits_per_sample: 16,
+        sample_format: hound::SampleFormat::Int,
+    };
+    let mut wav = WavWriter::create(path, spec).expect("the folder can be written to");
+    for n in 0..80_000 {
+        wav.write_sample(sample(n)).expect("there is room for a second of sound");
     }
-    wav.finalize().unwrap();
+    wav.finalize().expect("there is room for a second of sound");
 }
 
-fn silence(path: &Path) {
-    let spec = hound::WavSpec { channels: 1, sample_rate: 8_000, bits_per_sample: 16, sample_format: hound::SampleFormat::Int };
-    let mut wav = hound::WavWriter::create(path, spec).unwrap();
-    for _ in 0..80_000 {
-        wav.write_sample(0_i16).unwrap();
-    }
-    wav.finalize().unwrap();
+fn tone(n: u32) -> i16 {
+    let phase = f64::from(n) * 440.0 / 8_000.0 * std::f64::consts::TAU;
+    (phase.sin() * 6_000.0) as i16
 }
 
 /// Seconds of sound above -40 dBFS.
 fn seconds_of_sound(pcm: &[i16]) -> f64 {
-    let loud = pcm.chunks(80).filter(|block| block.iter().any(|sample| sample.unsigned_abs() > 330)).count();
+    let loud = pcm
+        .chunks(80)
+        .filter(|block| block.iter().any(|sample| sample.unsigned_abs() > 330))
+        .count();
     loud as f64 / 100.0
 }
 
@@ -39,8 +44,8 @@ fn a_caller_hears_the_attendant_presses_zero_and_is_transferred_by_refer() {
     }
     let folder = tempfile::tempdir().unwrap();
     let (quiet, human) = (folder.path().join("quiet.wav"), folder.path().join("human.wav"));
-    silence(&quiet);
-    tone(&human);
+    write_wav(&quiet, |_| 0);
+    write_wav(&human, tone);
     let mut second = Baresip::start("human", true, &human);
     let mut caller = Baresip::start("caller", false, &quiet);
     let daemon = Daemon::start(&format!(

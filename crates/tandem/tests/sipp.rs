@@ -24,8 +24,10 @@ fn five_hundred_calls_at_twenty_a_second_leave_nothing_behind() {
     if !installed("sipp") {
         return;
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let model = runtime.block_on(FakeServer::start(FakeConfig::conversational(Provider::OpenAi))).unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let model =
+        runtime.block_on(FakeServer::start(FakeConfig::conversational(Provider::OpenAi))).unwrap();
     let daemon = Daemon::start(&format!(
         r#"
 [models.fake]
@@ -49,7 +51,15 @@ model = "fake"
         .args(["-sf", "uac.xml", "-i", "127.0.0.1", "-mi", "127.0.0.1", "-s", "13055551234"])
         .args(["-m", &CALLS.to_string(), "-r", &CALLS_PER_SECOND.to_string(), "-l", "400"])
         .args(["-mp", "40000"])
-        .args(["-timeout", "120", "-timeout_error", "-nostdin", "-trace_err", "-error_file", "errors.log"])
+        .args([
+            "-timeout",
+            "120",
+            "-timeout_error",
+            "-nostdin",
+            "-trace_err",
+            "-error_file",
+            "errors.log",
+        ])
         .output()
         .unwrap();
     let errors = fs::read_to_string(folder.join("errors.log")).unwrap_or_default();
@@ -65,7 +75,10 @@ model = "fake"
         assert!(quality["packets_received"].as_u64() > Some(100), "{record}");
         assert!(quality["packets_sent"].as_u64() > Some(100), "{record}");
         assert!(record["first_audio_ms"].is_number(), "the greeting was not heard: {record}");
-        assert!(record["turns"].as_array().is_some_and(|turns| turns.len() >= 2), "no answer: {record}");
+        assert!(
+            record["turns"].as_array().is_some_and(|turns| turns.len() >= 2),
+            "no answer: {record}"
+        );
     }
     wait_until("every descriptor to be closed", || daemon.descriptors() <= idle_descriptors);
     wait_until("every model session to be closed", || model.handle().live_connections() == 0);

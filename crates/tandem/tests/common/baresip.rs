@@ -15,26 +15,31 @@ use tempfile::TempDir;
 use super::wait_until;
 
 /// Where Debian puts its modules.
-const MODULES: &[&str] = &["/usr/lib/baresip/modules", "/usr/lib/x86_64-linux-gnu/baresip/modules", "/usr/lib/aarch64-linux-gnu/baresip/modules"];
+const MODULES: &[&str] = &[
+    "/usr/lib/baresip/modules",
+    "/usr/lib/x86_64-linux-gnu/baresip/modules",
+    "/usr/lib/aarch64-linux-gnu/baresip/modules",
+];
 
 /// A phone that says a WAV file over and over and writes down what it hears.
-pub struct Baresip {
+pub(crate) struct Baresip {
     child: Child,
     folder: TempDir,
     control: TcpStream,
     unread: Vec<u8>,
     events: Vec<Value>,
     /// Its SIP port on loopback.
-    pub port: u16,
+    pub(crate) port: u16,
 }
 
 impl Baresip {
     /// Starts a phone with the user name `name`; it answers calls by itself if told so.
-    pub fn start(name: &str, answers: bool, says: &Path) -> Self {
+    pub(crate) fn start(name: &str, answers: bool, says: &Path) -> Self {
         let folder = tempfile::tempdir().expect("a folder can be made");
         let (port, control_port) = (free_udp_port(), free_tcp_port());
         let path = folder.path();
-        let modules = MODULES.iter().find(|path| Path::new(path).exists()).expect("baresip has its modules");
+        let modules =
+            MODULES.iter().find(|path| Path::new(path).exists()).expect("baresip has its modules");
         let rtp = 30_000 + u32::from(port) % 1_000 * 20;
         let config = format!(
             "sip_listen 127.0.0.1:{port}\nnet_interface 127.0.0.1\nrtp_ports {rtp}-{}\njitter_buffer_delay 1-5\n\
@@ -74,24 +79,25 @@ impl Baresip {
     }
 
     /// Gives a command of baresip's menu, such as `dial` or `sndcode`.
-    pub fn command(&mut self, command: &str, params: &str) {
+    pub(crate) fn command(&mut self, command: &str, params: &str) {
         let message = json!({ "command": command, "params": params }).to_string();
         write!(self.control, "{}:{message},", message.len()).expect("baresip takes commands");
     }
 
     /// Waits for an event of this type, and of this peer if one is named.
-    pub fn wait_for_event(&mut self, kind: &str, peer: &str) {
+    pub(crate) fn wait_for_event(&mut self, kind: &str, peer: &str) {
         let what = format!("baresip's {kind}");
         wait_until(&what, || {
             self.read_events();
             self.events.iter().any(|event| {
-                event["type"] == kind && event["peeruri"].as_str().is_some_and(|uri| uri.contains(peer))
+                event["type"] == kind
+                    && event["peeruri"].as_str().is_some_and(|uri| uri.contains(peer))
             })
         });
     }
 
     /// What was heard in all calls so far, oldest call first: samples at 8 kHz.
-    pub fn heard(&self) -> Vec<Vec<i16>> {
+    pub(crate) fn heard(&self) -> Vec<Vec<i16>> {
         let mut files: Vec<PathBuf> = fs::read_dir(self.folder.path())
             .expect("the folder is there")
             .filter_map(|entry| Some(entry.ok()?.path()))
@@ -136,13 +142,23 @@ impl Drop for Baresip {
 
 /// The samples of a WAV file whose header may not be finished: baresip fills it in when a call ends.
 fn pcm(wav: &[u8]) -> Vec<i16> {
-    wav.get(44..).unwrap_or_default().chunks_exact(2).map(|pair| i16::from_le_bytes([pair[0], pair[1]])).collect()
+    wav.get(44..)
+        .unwrap_or_default()
+        .chunks_exact(2)
+        .map(|pair| i16::from_le_bytes([pair[0], pair[1]]))
+        .collect()
 }
 
 fn free_udp_port() -> u16 {
-    UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port is free").port()
+    UdpSocket::bind("127.0.0.1:0")
+        .and_then(|socket| socket.local_addr())
+        .expect("a port is free")
+        .port()
 }
 
 fn free_tcp_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port is free").port()
+    TcpListener::bind("127.0.0.1:0")
+        .and_then(|socket| socket.local_addr())
+        .expect("a port is free")
+        .port()
 }

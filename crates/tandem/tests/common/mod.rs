@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
-pub mod baresip;
+pub(crate) mod baresip;
 
 use std::{
     fs,
@@ -23,14 +23,17 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Whether a program can be run; a test that needs a peer from Debian says so and passes when it is not there, unless
 /// `TANDEM_PEERS=required` is set, as `make test` does.
-pub fn installed(program: &str) -> bool {
+pub(crate) fn installed(program: &str) -> bool {
     let found = Command::new("sh")
         .args(["-c", &format!("command -v {program}")])
         .stdout(Stdio::null())
         .status()
         .is_ok_and(|status| status.success());
     let required = std::env::var("TANDEM_PEERS").is_ok_and(|value| value == "required");
-    assert!(found || !required, "{program} is not installed; scripts/install-test-tools.sh installs it");
+    assert!(
+        found || !required,
+        "{program} is not installed; scripts/install-test-tools.sh installs it"
+    );
     if !found {
         eprintln!("{program} is not installed: skipped. Run `make test` to have it installed.");
     }
@@ -38,19 +41,19 @@ pub fn installed(program: &str) -> bool {
 }
 
 /// A daemon that runs until it is dropped.
-pub struct Daemon {
+pub(crate) struct Daemon {
     child: Child,
     /// Its working folder: configuration and records.
-    pub folder: TempDir,
+    pub(crate) folder: TempDir,
     /// Where it listens for SIP over UDP.
-    pub sip: SocketAddr,
+    pub(crate) sip: SocketAddr,
     log: mpsc::Receiver<String>,
 }
 
 impl Daemon {
     /// Starts the daemon with `config`, to which a SIP listener on a free loopback port and the records' path are
     /// added.
-    pub fn start(config: &str) -> Self {
+    pub(crate) fn start(config: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder can be made");
         let file = folder.path().join("tandem.toml");
         let config = format!(
@@ -79,35 +82,36 @@ impl Daemon {
     }
 
     /// Its process id.
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// Open descriptors.
-    pub fn descriptors(&self) -> usize {
+    pub(crate) fn descriptors(&self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("the daemon runs").count()
     }
 
     /// The records on disk.
-    pub fn records(&self) -> Vec<Value> {
+    pub(crate) fn records(&self) -> Vec<Value> {
         let text = fs::read_to_string(self.folder.path().join("calls.jsonl")).unwrap_or_default();
         text.lines().map(|line| serde_json::from_str(line).expect("a record is JSON")).collect()
     }
 
     /// Waits until `count` records are on disk and returns all there are.
-    pub fn wait_for_records(&self, count: usize) -> Vec<Value> {
+    pub(crate) fn wait_for_records(&self, count: usize) -> Vec<Value> {
         wait_until(&format!("{count} call records"), || self.records().len() >= count);
         self.records()
     }
 
     /// Sends a signal by its name.
-    pub fn signal(&self, name: &str) {
-        let status = Command::new("kill").arg(format!("-{name}")).arg(self.pid().to_string()).status();
+    pub(crate) fn signal(&self, name: &str) {
+        let status =
+            Command::new("kill").arg(format!("-{name}")).arg(self.pid().to_string()).status();
         assert!(status.expect("kill exists").success());
     }
 
     /// Waits until the process has ended by itself; its exit code.
-    pub fn wait(&mut self) -> Option<i32> {
+    pub(crate) fn wait(&mut self) -> Option<i32> {
         let mut code = None;
         wait_until("the daemon to end", || {
             code = self.child.try_wait().expect("the daemon can be waited for");
@@ -117,7 +121,7 @@ impl Daemon {
     }
 
     /// What it logged so far, since it began to listen.
-    pub fn log(&self) -> Vec<String> {
+    pub(crate) fn log(&self) -> Vec<String> {
         self.log.try_iter().collect()
     }
 }
@@ -138,7 +142,9 @@ impl Drop for Daemon {
 fn listening(line: &str) -> Option<SocketAddr> {
     let (_, rest) = line.split_once("listening for SIP")?;
     let (_, address) = rest.split_once("udp:")?;
-    let end = address.find(|c: char| !(c.is_ascii_digit() || ".:[]".contains(c))).unwrap_or(address.len());
+    let end = address
+        .find(|c: char| !(c.is_ascii_digit() || ".:[]".contains(c)))
+        .unwrap_or(address.len());
     address[..end].parse().ok()
 }
 
@@ -158,7 +164,7 @@ fn lines(pipe: impl std::io::Read + Send + 'static) -> mpsc::Receiver<String> {
 }
 
 /// Waits for something outside this process.
-pub fn wait_until(what: &str, mut reached: impl FnMut() -> bool) {
+pub(crate) fn wait_until(what: &str, mut reached: impl FnMut() -> bool) {
     let give_up = Instant::now() + PATIENCE;
     while !reached() {
         assert!(Instant::now() < give_up, "waited {PATIENCE:?} for {what}");
@@ -167,6 +173,6 @@ pub fn wait_until(what: &str, mut reached: impl FnMut() -> bool) {
 }
 
 /// A file of the test's own data.
-pub fn data(name: &str) -> PathBuf {
+pub(crate) fn data(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(name)
 }
