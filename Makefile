@@ -16,7 +16,7 @@ test: ## Install what is missing, then run everything that CI runs
 	@scripts/install-test-tools.sh
 	@scripts/test.sh
 
-bench: ## The cost of one frame (ns, allocations), then added latency and capacity with 100 calls
+bench: ## The cost of one frame (ns, allocations), then the latency added to each of 100 calls
 	@scripts/install-build-tools.sh
 	cargo bench --locked --package tandem-benches
 	cargo build --locked --release --package tandem

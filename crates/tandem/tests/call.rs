@@ -28,7 +28,7 @@ end_call_drain_ms = 100
 "#;
     let (config, findings) = Config::read(&directory.join("tandem.toml"), text, &|_| None);
     let config = config.unwrap_or_else(|| panic!("{findings}"));
-    Daemon::start(config).await.unwrap()
+    Daemon::start(config).await.expect("the daemon starts")
 }
 
 async fn call(
@@ -39,9 +39,12 @@ async fn call(
 ) -> CallReport {
     let address = daemon.sip().listeners()[0].addr;
     let plan = CallPlan {
-        target: format!("sip:{number}@{address}").parse().unwrap(),
+        target: format!("sip:{number}@{address}").parse().expect("a URI"),
         from: "+13055550100".into(),
-        cues: cues.iter().map(|(when, action)| (when.parse().unwrap(), action.clone())).collect(),
+        cues: cues
+            .iter()
+            .map(|(when, action)| (when.parse().expect("a cue"), action.clone()))
+            .collect(),
         record: Some(directory.join("call.wav")),
         duration: Duration::from_secs(30),
         media_timeout: Duration::from_secs(5),
