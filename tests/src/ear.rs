@@ -107,18 +107,6 @@ impl Ear {
         self.frames.iter().map(|frame| frame.at).find(|at| *at >= from)
     }
 
-    /// The first moment at or after `from` after which nothing is heard for at least `quiet`.
-    pub fn falls_silent(&self, from: Instant, quiet: Duration) -> Instant {
-        let mut until = from;
-        for frame in self.frames.iter().skip_while(|frame| frame.at < from) {
-            if frame.at > until + quiet {
-                break;
-            }
-            until = frame.at + MS;
-        }
-        until
-    }
-
     /// Compares what was heard of fake models that speak `format` with `expected`, in its order and without anything
     /// between.
     ///
@@ -240,7 +228,6 @@ mod tests {
         let expected =
             [(Voiced::Model, 100 * MS), (Voiced::Words, 60 * MS), (Voiced::Model, 40 * MS)];
         assert_eq!(voices, expected);
-        assert_eq!(ear.falls_silent(start, PAUSE), start + 100 * MS);
         assert_eq!(ear.first_sound(start + 100 * MS), Some(start + 200 * MS));
         ear.check(&[heard(1, 100..=100), heard(2, 40..=40)], MU).unwrap();
         for wrong in [

@@ -11,7 +11,7 @@ use tandem_call::{
 };
 use tandem_sim::{Ending, FakeConfig, FakeHandle, ReceivedMessage};
 
-use crate::{Ear, SharedTap, world::FRAME};
+use crate::{Ear, SharedTap, Voiced};
 
 /// A signal to stop and the packet that is under way.
 const LAST_OLD_PACKET: Duration = Duration::from_millis(40);
@@ -224,9 +224,14 @@ impl Finished {
         late.collect()
     }
 
-    /// The longest the caller heard nothing from `from` on before the next sound; none when nothing was heard any more.
-    pub fn silence_after(&self, from: Instant) -> Option<Duration> {
-        let silent = self.ear.falls_silent(from, FRAME);
+    /// How long the caller heard nothing from `from` on, or from the end of what a model was saying before; none when
+    /// nothing was heard any more.
+    pub fn dead_air_after(&self, from: Instant) -> Option<Duration> {
+        let stretches = self.ear.stretches();
+        let rest = stretches
+            .iter()
+            .find(|it| it.voiced == Voiced::Model && it.start < from && it.end > from);
+        let silent = rest.map_or(from, |it| it.end);
         self.ear.first_sound(silent).map(|sound| sound - silent)
     }
 

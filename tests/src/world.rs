@@ -63,6 +63,8 @@ pub struct WorldConfig {
     pub patience: Patience,
     /// How transfers end; one that is not listed is never heard of again.
     pub transfers: Vec<TransferScript>,
+    /// What the attendant says.
+    pub script: AttendantScript,
 }
 
 impl WorldConfig {
@@ -79,6 +81,7 @@ impl WorldConfig {
             tools: Vec::new(),
             patience: Patience::default(),
             transfers: Vec::new(),
+            script: AttendantScript::default(),
         }
     }
 }
@@ -165,7 +168,7 @@ impl World {
         let attendant = VendorModels {
             chain: Vec::new(),
             agent: config.agent.clone(),
-            script: Arc::new(AttendantScript::default()),
+            script: Arc::new(config.script),
             voice: voice.clone(),
             variables: BTreeMap::new(),
         };
@@ -351,18 +354,6 @@ impl World {
         self.run_tools();
         self.end_transfer();
         self.settle();
-        self.core.note_written(self.now);
-        while let Some(transmit) = self.core.poll_transmit(self.now) {
-            if transmit.channel == Channel::Rtp
-                && !self.keeps_no_audio
-                && let Ok(packet) = RtpPacket::parse(transmit.bytes)
-                && packet.payload_type == 0
-            {
-                self.ear.hear(self.now, packet.payload);
-            }
-        }
-        self.core.after_transmit(self.now);
-        self.settle();
     }
 
     /// Closes what is left of the call and gives everything that is known of it.
@@ -516,8 +507,36 @@ impl World {
         }
     }
 
-    /// Lets everything that was said at this instant arrive on both sides of the socket, and what follows from it.
+    /// Lets everything that was said at this instant arrive on both sides of the socket, and what follows from it, and
+    /// sends what is due to the caller.
     fn settle(&mut self) {
+        loop {
+            self.hear_each_other();
+            self.core.note_written(self.now);
+            if !self.transmit() {
+                return;
+            }
+        }
+    }
+
+    /// Sends what is due to the caller. True when there was something.
+    fn transmit(&mut self) -> bool {
+        let mut sent = false;
+        while let Some(transmit) = self.core.poll_transmit(self.now) {
+            sent = true;
+            if transmit.channel == Channel::Rtp
+                && !self.keeps_no_audio
+                && let Ok(packet) = RtpPacket::parse(transmit.bytes)
+                && packet.payload_type == 0
+            {
+                self.ear.hear(self.now, packet.payload);
+            }
+        }
+        self.core.after_transmit(self.now);
+        sent
+    }
+
+    fn hear_each_other(&mut self) {
         let runtime = Rc::clone(&self.runtime);
         let quiet = runtime.block_on(async { tokio::time::timeout(HUNG, self.quiet()).await });
         if quiet.is_err() {
@@ -533,6 +552,7 @@ impl World {
                 quiet_turns = 0;
             }
             match self.awaited() {
+                Awaited::Nothing if self.is_offline() => return,
                 Awaited::Nothing => {
                     quiet_turns += 1;
                     tokio::task::yield_now().await;
@@ -586,6 +606,12 @@ impl World {
             if self.core.poll_session(cx, now) { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
+    }
+
+    /// No connection stands or is to stand.
+    fn is_offline(&self) -> bool {
+        let tap = self.tap.borrow();
+        tap.undialled == 0 && tap.dials.iter().all(|dial| dial.state == DialState::Over)
     }
 
     /// Who still has something to do at this instant.

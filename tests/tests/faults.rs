@@ -78,7 +78,7 @@ fn survives(name: &str, mut world: World, behind: Behind, aftermath: &Aftermath)
     let call = world.finish();
     let Aftermath { since, reason, left } = *aftermath;
     for (what, from) in [("the fault", since), ("the next question", fell_silent)] {
-        let silence = call.silence_after(from);
+        let silence = call.dead_air_after(from);
         call.assert(
             silence.is_some_and(|silence| silence <= DEAD_AIR),
             &format!("{name}: {silence:?} of dead air after {what}, {} ms", call.ms(from)),
@@ -368,7 +368,7 @@ fn when_everything_fails_the_attendant_is_there_at_once() {
         let call = world.finish();
         let answered = call.answered.expect("it was answered");
         call.assert(answered - call.began < Duration::from_millis(100), "the phone does not ring long");
-        let silence = call.silence_after(answered);
+        let silence = call.dead_air_after(answered);
         call.assert(silence.is_some_and(|it| it <= Duration::from_millis(100)), "the apology");
         call.assert(call.outcome.models == ["attendant"], "the attendant answers");
         let failures: Vec<&str> =

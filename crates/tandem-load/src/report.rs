@@ -198,8 +198,9 @@ mod tests {
 
     #[test]
     fn a_target_is_met_at_its_bound_and_missed_above() {
+        type Spoil = fn(&mut BenchReport);
         assert!(good().passed());
-        let cases: [(&str, fn(&mut BenchReport)); 6] = [
+        let cases: [(&str, Spoil); 6] = [
             ("uplink late", |report| report.uplink = summary(1001)),
             ("answers late", |report| report.first_packet = summary(5001)),
             ("nothing came up", |report| report.uplink = Summary::default()),

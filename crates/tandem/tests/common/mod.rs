@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 pub(crate) mod baresip;
+pub(crate) mod caller;
 
 use std::{
     fs,
@@ -47,6 +48,9 @@ pub(crate) struct Daemon {
     pub(crate) folder: TempDir,
     /// Where it listens for SIP over UDP.
     pub(crate) sip: SocketAddr,
+    /// Where it listens for SIP over TCP.
+    pub(crate) tcp: SocketAddr,
+    records: PathBuf,
     log: mpsc::Receiver<String>,
 }
 
@@ -54,12 +58,14 @@ impl Daemon {
     /// Starts the daemon with `config`, to which a SIP listener on a free loopback port and the records' path are
     /// added.
     pub(crate) fn start(config: &str) -> Self {
+        Self::start_with_records(config, Path::new("calls.jsonl"))
+    }
+
+    /// The same, with its records in another file; a relative path starts from the daemon's folder.
+    pub(crate) fn start_with_records(config: &str, records: &Path) -> Self {
         let folder = tempfile::tempdir().expect("a folder can be made");
         let file = folder.path().join("tandem.toml");
-        let config = format!(
-            "{config}\n[sip]\nlisten = [\"udp:127.0.0.1:0\", \"tcp:127.0.0.1:0\"]\n[records]\npath = \"calls.jsonl\"\n"
-        );
-        fs::write(&file, config).expect("the configuration can be written");
+        fs::write(&file, completed(config, records)).expect("the configuration can be written");
         let mut child = Command::new(env!("CARGO_BIN_EXE_tandem"))
             .arg("serve")
             .arg("-c")
@@ -72,13 +78,21 @@ impl Daemon {
             .spawn()
             .expect("the daemon starts");
         let log = lines(child.stderr.take().expect("stderr is piped"));
-        let sip = loop {
+        let mut listens = |transport| loop {
             let line = log.recv_timeout(PATIENCE).expect("the daemon says where it listens");
-            if let Some(address) = listening(&line) {
+            if let Some(address) = listening(transport, &line) {
                 break address;
             }
         };
-        Self { child, folder, sip, log }
+        let (sip, tcp) = (listens("udp:"), listens("tcp:"));
+        let records = folder.path().join(records);
+        Self { child, folder, sip, tcp, records, log }
+    }
+
+    /// Replaces the configuration on disk; SIGHUP makes the daemon read it.
+    pub(crate) fn write_config(&self, config: &str) {
+        let file = self.folder.path().join("tandem.toml");
+        fs::write(file, completed(config, &self.records)).expect("the configuration can be written");
     }
 
     /// Its process id.
@@ -93,7 +107,7 @@ impl Daemon {
 
     /// The records on disk.
     pub(crate) fn records(&self) -> Vec<Value> {
-        let text = fs::read_to_string(self.folder.path().join("calls.jsonl")).unwrap_or_default();
+        let text = fs::read_to_string(&self.records).unwrap_or_default();
         text.lines().map(|line| serde_json::from_str(line).expect("a record is JSON")).collect()
     }
 
@@ -124,6 +138,20 @@ impl Daemon {
     pub(crate) fn log(&self) -> Vec<String> {
         self.log.try_iter().collect()
     }
+
+    /// Waits until it logs a line with `text` in it; that line.
+    pub(crate) fn wait_for_log(&self, text: &str) -> String {
+        let give_up = Instant::now() + PATIENCE;
+        let mut seen = Vec::new();
+        loop {
+            let left = give_up.saturating_duration_since(Instant::now());
+            match self.log.recv_timeout(left) {
+                Ok(line) if line.contains(text) => return line,
+                Ok(line) => seen.push(line),
+                Err(_) => panic!("{text:?} was not logged, but: {seen:#?}"),
+            }
+        }
+    }
 }
 
 impl Drop for Daemon {
@@ -138,10 +166,21 @@ impl Drop for Daemon {
     }
 }
 
-/// The address in a line that says that UDP is listened on.
-fn listening(line: &str) -> Option<SocketAddr> {
+/// `config` with listeners and the records' path where it names none.
+fn completed(config: &str, records: &Path) -> String {
+    const LISTEN: &str = "[sip]\nlisten = [\"udp:127.0.0.1:0\", \"tcp:127.0.0.1:0\"]\n";
+    let config = if config.contains("[sip]\n") {
+        config.replacen("[sip]\n", LISTEN, 1)
+    } else {
+        format!("{config}\n{LISTEN}")
+    };
+    format!("{config}\n[records]\npath = {:?}\n", records.display().to_string())
+}
+
+/// The address in a line that says what is listened on over `transport`.
+fn listening(transport: &str, line: &str) -> Option<SocketAddr> {
     let (_, rest) = line.split_once("listening for SIP")?;
-    let (_, address) = rest.split_once("udp:")?;
+    let (_, address) = rest.split_once(transport)?;
     let end = address
         .find(|c: char| !(c.is_ascii_digit() || ".:[]".contains(c)))
         .unwrap_or(address.len());
