@@ -20,7 +20,10 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     println!("one 20 ms frame, median of {ROUNDS} rounds of {} frames\n", FramePath::FRAMES);
-    println!("{:<28} {:>10} {:>10} {:>12} {:>12}", "format", "up ns", "down ns", "up allocs", "down allocs");
+    println!(
+        "{:<28} {:>10} {:>10} {:>12} {:>12}",
+        "format", "up ns", "down ns", "up allocs", "down allocs"
+    );
     let mut good = true;
     for variant in Variant::ALL {
         let mut path = FramePath::new(variant);

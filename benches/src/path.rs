@@ -27,7 +27,8 @@ pub enum Variant {
 
 impl Variant {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::OpenAiPcmu, Self::OpenAiPcma, Self::OpenAiPcm24k, Self::Gemini];
+    pub const ALL: [Self; 4] =
+        [Self::OpenAiPcmu, Self::OpenAiPcma, Self::OpenAiPcm24k, Self::Gemini];
 
     /// What a table calls it.
     pub const fn name(self) -> &'static str {
@@ -162,10 +163,14 @@ impl FramePath {
         let mut sink = Sink { leg: &mut self.leg, now: self.now };
         match &mut self.dialect {
             Dialect::OpenAi(dialect) => {
-                dialect.handle_message(self.now, &self.delta, &mut self.out, &mut sink).expect("a good message");
+                dialect
+                    .handle_message(self.now, &self.delta, &mut self.out, &mut sink)
+                    .expect("a good message");
             }
             Dialect::Gemini(dialect) => {
-                dialect.handle_message(self.now, &self.delta, &mut self.out, &mut sink).expect("a good message");
+                dialect
+                    .handle_message(self.now, &self.delta, &mut self.out, &mut sink)
+                    .expect("a good message");
             }
         }
         let mut sent = 0;
@@ -195,7 +200,9 @@ impl FramePath {
             r#"{"type":"response.created","event_id":"e2","response":{"id":"resp_1","status":"in_progress"}}"#,
             r#"{"type":"response.output_item.added","event_id":"e3","response_id":"resp_1","output_index":0,"item":{"id":"item_1","object":"realtime.item","type":"message","status":"in_progress","role":"assistant","content":[]}}"#,
         ] {
-            dialect.handle_message(self.now, message.as_bytes(), &mut self.out, &mut sink).expect("a good message");
+            dialect
+                .handle_message(self.now, message.as_bytes(), &mut self.out, &mut sink)
+                .expect("a good message");
         }
     }
 }
@@ -230,10 +237,17 @@ fn dialect(variant: Variant, input: AudioFormat, output: AudioFormat, now: Insta
     };
     let settings = |provider| Arc::new(ModelSettings::new(provider, String::from("key").into()));
     match variant {
-        Variant::Gemini => Dialect::Gemini(Box::new(GeminiLive::new(settings(Provider::GeminiLive), spec))),
+        Variant::Gemini => {
+            Dialect::Gemini(Box::new(GeminiLive::new(settings(Provider::GeminiLive), spec)))
+        }
         Variant::OpenAiPcmu | Variant::OpenAiPcma | Variant::OpenAiPcm24k => {
             let unix_now = Duration::from_secs(1_790_000_000);
-            Dialect::OpenAi(Box::new(OpenAiRealtime::new(settings(Provider::OpenAiRealtime), spec, now, unix_now)))
+            Dialect::OpenAi(Box::new(OpenAiRealtime::new(
+                settings(Provider::OpenAiRealtime),
+                spec,
+                now,
+                unix_now,
+            )))
         }
     }
 }
@@ -251,7 +265,8 @@ fn datagrams(law: Law) -> Vec<Vec<u8>> {
                 *sample = ((0.5 - pulse) * loudness) as i16;
             }
             tandem_media::g711::encode(law, &pcm, &mut payload);
-            let mut datagram = vec![0x80, if law == Law::Mu { 0 } else { 8 }, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9];
+            let mut datagram =
+                vec![0x80, if law == Law::Mu { 0 } else { 8 }, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9];
             datagram.extend_from_slice(&payload);
             debug_assert!(RtpPacket::parse(&datagram).is_ok());
             datagram
@@ -267,7 +282,8 @@ fn stamp(datagram: &mut [u8], n: usize) {
 
 /// A model's message with 20 ms of audio in it.
 fn delta(variant: Variant, output: AudioFormat) -> Vec<u8> {
-    let bytes: Vec<u8> = (0..output.bytes_per(Ptime::MS20.duration())).map(|n| (n * 37 % 251) as u8).collect();
+    let bytes: Vec<u8> =
+        (0..output.bytes_per(Ptime::MS20.duration())).map(|n| (n * 37 % 251) as u8).collect();
     let base64 = base64_simd::STANDARD.encode_to_string(&bytes);
     match variant {
         Variant::Gemini => format!(

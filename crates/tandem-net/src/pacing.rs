@@ -69,7 +69,8 @@ impl PacingTimer {
             return Ok(());
         }
         let value = self.anchor.kernel_time(at).max(Duration::from_nanos(1)); // Zero would disarm it.
-        let spec = libc::itimerspec { it_interval: timespec(Duration::ZERO), it_value: timespec(value) };
+        let spec =
+            libc::itimerspec { it_interval: timespec(Duration::ZERO), it_value: timespec(value) };
         // SAFETY: the descriptor is ours and open, `spec` is initialised, the old value is not asked for.
         let done = unsafe {
             libc::timerfd_settime(

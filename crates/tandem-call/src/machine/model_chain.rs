@@ -226,7 +226,9 @@ impl CallMachine {
             Phase::Ringing | Phase::Answering => match failure.reaction {
                 // Nobody waits yet, and only the attendant is left: the model may have another try.
                 Reaction::Retry { after }
-                    if self.is_last_model() && after <= LONGEST_RETRY && self.chain.may_renew(now) =>
+                    if self.is_last_model()
+                        && after <= LONGEST_RETRY
+                        && self.chain.may_renew(now) =>
                 {
                     self.timers.start(Timer::Retry, now, after);
                 }
