@@ -136,7 +136,10 @@ impl Ear {
             rest = &rest[same..];
         }
         if rest.len() as u64 > slack {
-            return Err(format!("{} ms of a model were heard that belong to no expected answer", rest.len()));
+            return Err(format!(
+                "{} ms of a model were heard that belong to no expected answer",
+                rest.len()
+            ));
         }
         Ok(())
     }
@@ -184,7 +187,8 @@ impl Frame {
             AudioFormat::Pcm16(_) => {
                 // A millisecond at a begin, an end or a jump of the level is smeared.
                 let wanted = answer_level(answer, ms);
-                self.level.is_none_or(|level| level.abs_diff(wanted) <= 60 + wanted.unsigned_abs() / 20)
+                self.level
+                    .is_none_or(|level| level.abs_diff(wanted) <= 60 + wanted.unsigned_abs() / 20)
             }
         }
     }
@@ -224,7 +228,8 @@ mod tests {
         for (index, payload) in audio.chunks(160).enumerate() {
             ear.hear(start + 20 * MS * index as u32, payload);
         }
-        let voices: Vec<_> = ear.stretches().iter().map(|it| (it.voiced, it.end - it.start)).collect();
+        let voices: Vec<_> =
+            ear.stretches().iter().map(|it| (it.voiced, it.end - it.start)).collect();
         let expected =
             [(Voiced::Model, 100 * MS), (Voiced::Words, 60 * MS), (Voiced::Model, 40 * MS)];
         assert_eq!(voices, expected);

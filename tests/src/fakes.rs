@@ -9,9 +9,7 @@ use std::{
 use tandem_call::{AgentSpec, HistoryTurn, ModelSession, SessionSpec};
 use tandem_exchange::{ModelOpener, OpenSession, Opened, VendorModels};
 use tandem_media::{AudioFormat, Law, SampleRate};
-use tandem_models::{
-    GeminiLive, ModelSettings, OpenAiRealtime, Provider, WsSession, capabilities,
-};
+use tandem_models::{GeminiLive, ModelSettings, OpenAiRealtime, Provider, WsSession, capabilities};
 
 use crate::{SharedTap, Tapped};
 

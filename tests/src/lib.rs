@@ -6,8 +6,10 @@
 
 mod agent;
 mod caller;
+mod config;
 mod ear;
 mod fakes;
+mod server;
 mod story;
 mod tap;
 mod verdict;
@@ -15,9 +17,10 @@ mod world;
 
 pub use agent::{agent, find_repair, opening_hours};
 pub use caller::{Caller, Sound};
+pub use config::{TransferScript, WorldConfig};
 pub use ear::{Ear, Stretch, Voiced};
 pub use fakes::{FakeModel, FakeModels};
 pub use story::play;
 pub use tap::{Note, SharedTap, Tap, Tapped};
 pub use verdict::Finished;
-pub use world::{TransferScript, World, WorldConfig};
+pub use world::World;

@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use tandem_call::{Greeting, HistoryTurn, Speaker};
 use tandem_media::{AudioFormat, Law, SampleRate};
-use tandem_sim::{
-    CallerStep, Ending, FakeConfig, FakeHandle, Need, Outcome, Provider, Scenario,
-};
+use tandem_sim::{CallerStep, Ending, FakeConfig, FakeHandle, Need, Outcome, Provider, Scenario};
 
 use crate::{Finished, Sound, World, WorldConfig, agent, verdict::squeezed};
 
@@ -104,15 +102,24 @@ fn differences(scenario: &Scenario, call: &Finished) -> Vec<String> {
     match expect.outcome {
         Outcome::Lasts => check(!attended, "the attendant took over".into()),
         Outcome::Recovers(reason) => {
-            check(failures.contains(reason), format!("lost because of {failures:?}, not {reason:?}"));
+            check(
+                failures.contains(reason),
+                format!("lost because of {failures:?}, not {reason:?}"),
+            );
             check(!attended, "the attendant took over".into());
         }
         Outcome::GivenUp(reason) => {
-            check(failures.contains(reason), format!("given up because of {failures:?}, not {reason:?}"));
+            check(
+                failures.contains(reason),
+                format!("given up because of {failures:?}, not {reason:?}"),
+            );
             check(attended, "the attendant did not take over".into());
         }
         Outcome::Retried(reason) => {
-            check(failures.contains(reason), format!("failed because of {failures:?}, not {reason:?}"));
+            check(
+                failures.contains(reason),
+                format!("failed because of {failures:?}, not {reason:?}"),
+            );
         }
     }
 
@@ -132,7 +139,10 @@ fn differences(scenario: &Scenario, call: &Finished) -> Vec<String> {
         check(caller == wanted, format!("the caller said {caller:?}, not {wanted:?}"));
     }
     if let Some(usage) = expect.usage.filter(|_| !scenario.dialect.minimal) {
-        check(call.outcome.usage == usage, format!("usage {:?}, not {usage:?}", call.outcome.usage));
+        check(
+            call.outcome.usage == usage,
+            format!("usage {:?}, not {usage:?}", call.outcome.usage),
+        );
     }
     let results = call.tool_results();
     for expected in &expect.tool_calls {

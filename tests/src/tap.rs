@@ -59,8 +59,12 @@ impl Tap {
         let flush = |audio: &mut Option<(Instant, Instant, usize, ItemId, Duration)>,
                      lines: &mut Vec<(Instant, String)>| {
             if let Some((from, until, dial, item, time)) = audio.take() {
-                let (time, until) = (time.as_millis(), until.saturating_duration_since(zero).as_millis());
-                lines.push((from, format!("<{dial}< audio of {item:?}: {time} ms, until {until} ms")));
+                let (time, until) =
+                    (time.as_millis(), until.saturating_duration_since(zero).as_millis());
+                lines.push((
+                    from,
+                    format!("<{dial}< audio of {item:?}: {time} ms, until {until} ms"),
+                ));
             }
         };
         for (at, note) in &self.notes {

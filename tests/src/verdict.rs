@@ -16,25 +16,6 @@ use crate::{Ear, SharedTap, Voiced};
 /// A signal to stop and the packet that is under way.
 const LAST_OLD_PACKET: Duration = Duration::from_millis(40);
 
-/// What is left of a [`World`](crate::World).
-pub(crate) struct Stopped {
-    pub(crate) outcome: CallOutcome,
-    pub(crate) ear: Ear,
-    pub(crate) tap: SharedTap,
-    pub(crate) models: Vec<Option<FakeHandle>>,
-    pub(crate) uplink: UplinkStats,
-    pub(crate) quality: LegQuality,
-    pub(crate) story: String,
-    pub(crate) signals: Vec<(Instant, SignalCommand)>,
-    pub(crate) tool_calls: Vec<(Instant, ToolCall)>,
-    pub(crate) cancelled_tools: usize,
-    pub(crate) began: Instant,
-    pub(crate) answered: Option<Instant>,
-    pub(crate) ended: Instant,
-    pub(crate) held: Duration,
-    pub(crate) closed: Option<Duration>,
-}
-
 /// A call that is over.
 pub struct Finished {
     /// The machine's part of the record.
@@ -70,43 +51,6 @@ pub struct Finished {
 }
 
 impl Finished {
-    pub(crate) fn new(stopped: Stopped) -> Self {
-        let Stopped {
-            outcome,
-            ear,
-            tap,
-            models,
-            uplink,
-            quality,
-            story,
-            signals,
-            tool_calls,
-            cancelled_tools,
-            began,
-            answered,
-            ended,
-            held,
-            closed,
-        } = stopped;
-        Self {
-            outcome,
-            ear,
-            tap,
-            models,
-            uplink,
-            quality,
-            story,
-            signals,
-            tool_calls,
-            cancelled_tools,
-            began,
-            answered,
-            ended,
-            held,
-            closed,
-        }
-    }
-
     /// A view of the fake model at `index`.
     pub fn model(&self, index: usize) -> &FakeHandle {
         self.models[index].as_ref().expect("a server ran there")

@@ -10,103 +10,33 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tandem_attendant::{Script as AttendantScript, Voice};
+use tandem_attendant::Voice;
 use tandem_call::{
-    AgentSpec, CallOutcome, Digit, HangupCause, HistoryTurn, Patience, SignalCommand, SignalEvent,
-    ToolCall, ToolOutcome, TransferOutcome, UplinkStats,
+    CallOutcome, Digit, HangupCause, Input, SignalCommand, SignalEvent, ToolCall, ToolOutcome,
+    TransferOutcome, UplinkStats,
 };
 use tandem_exchange::{CallCore, CoreConfig, CoreOutput, Prompts, VendorModels};
 use tandem_media::{AudioFormat, Law, Ptime};
-use tandem_models::{ModelOptions, ModelSettings, Provider as ModelProvider};
 use tandem_rtp::{Channel, Direction, Latching, LegConfig, MediaParams, RtpPacket};
-use tandem_sim::{
-    Action, FakeConfig, FakeHandle, FakeServer, Provider, ToolReply, ToolScript, Trigger,
-    refused_url,
-};
+use tandem_sim::{FakeHandle, ToolReply, ToolScript};
 use tokio::runtime::Runtime;
 
 use crate::{
-    Caller, Ear, FakeModel, FakeModels, Finished, SharedTap, Sound,
+    Caller, Ear, FakeModel, FakeModels, Finished, SharedTap, Sound, WorldConfig,
     caller::TELEPHONE_EVENT,
-    tap::{Dial, DialState},
-    verdict::Stopped,
+    config::TransferScript,
+    server::{Awaited, Server},
+    tap::DialState,
 };
 
 /// A step of virtual time.
-pub(crate) const FRAME: Duration = Duration::from_millis(20);
+const FRAME: Duration = Duration::from_millis(20);
 
 /// A socket that is not quiet after this much real time never will be: a guard, not a pace.
 const HUNG: Duration = Duration::from_secs(60);
 
 /// How long the phone may ring.
 const RINGS: Duration = Duration::from_secs(12);
-
-/// What one call is made of.
-pub struct WorldConfig {
-    /// The agent; it has as many models as there are servers.
-    pub agent: AgentSpec,
-    /// The agent's models, in order; none where nothing listens.
-    pub servers: Vec<Option<FakeConfig>>,
-    /// The vendor's model name, its default otherwise.
-    pub model: Option<&'static str>,
-    /// Options of all models.
-    pub options: ModelOptions,
-    /// 24 kHz PCM instead of G.711.
-    pub pcm: bool,
-    /// The client's unix time at the beginning.
-    pub unix_now: Duration,
-    /// What was said before.
-    pub history: Vec<HistoryTurn>,
-    /// What tools do.
-    pub tools: Vec<ToolScript>,
-    /// How long the machine waits for what.
-    pub patience: Patience,
-    /// How transfers end; one that is not listed is never heard of again.
-    pub transfers: Vec<TransferScript>,
-    /// What the attendant says.
-    pub script: AttendantScript,
-}
-
-impl WorldConfig {
-    /// A call to `agent` with a model for each of `servers`.
-    pub fn new(agent: AgentSpec, servers: Vec<Option<FakeConfig>>) -> Self {
-        Self {
-            agent,
-            servers,
-            model: None,
-            options: ModelOptions::default(),
-            pcm: false,
-            unix_now: Duration::from_secs(1_795_000_000),
-            history: Vec::new(),
-            tools: Vec::new(),
-            patience: Patience::default(),
-            transfers: Vec::new(),
-            script: AttendantScript::default(),
-        }
-    }
-}
-
-/// How a transfer ends.
-#[derive(Debug, Clone)]
-pub struct TransferScript {
-    /// After how long.
-    pub after: Duration,
-    /// How.
-    pub outcome: TransferOutcome,
-}
-
-/// A fake model of the call.
-struct Server {
-    /// None: nothing listens, or it was killed.
-    running: Option<FakeServer>,
-    handle: Option<FakeHandle>,
-    /// Connections whose handshake the script never answers.
-    never_upgrades: Vec<usize>,
-    /// Scripts, for [`Self::never_upgrades`] of connections beyond the last.
-    scripts: usize,
-    /// It reads nothing: not waited for.
-    deaf: bool,
-}
 
 /// A call and everybody around it.
 pub struct World {
@@ -145,17 +75,15 @@ pub struct World {
 impl World {
     /// A call that comes in now.
     pub fn new(config: WorldConfig) -> Self {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .expect("a runtime");
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let now = Instant::now();
         let tap = SharedTap::default();
         tap.borrow_mut().now = Some(now);
         let mut servers = Vec::new();
         let mut chain = Vec::new();
         for server in &config.servers {
-            let (server, settings) = runtime.block_on(start(server.as_ref(), &config));
+            let (server, settings) = runtime.block_on(Server::start(server.as_ref(), &config));
             servers.push(server);
             chain.push(FakeModel {
                 settings: Arc::new(settings),
@@ -301,7 +229,9 @@ impl World {
     /// Presses `digits`, 100 ms each with 100 ms between, with the end of each sent three times.
     pub fn press(&mut self, digits: &str) {
         for digit in digits.chars().map(|c| Digit::new(c).expect("a digit")) {
-            for (packet, end) in [(0, false), (1, false), (2, false), (3, false), (4, true), (4, true), (4, true)] {
+            for (packet, end) in
+                [(0, false), (1, false), (2, false), (3, false), (4, true), (4, true), (4, true)]
+            {
                 self.step(Sound::Digit { digit, packet, end });
             }
             self.silence(100);
@@ -333,7 +263,7 @@ impl World {
     }
 
     /// The machine is told something else.
-    pub fn input(&mut self, input: tandem_call::Input) {
+    pub fn input(&mut self, input: Input) {
         self.core.handle_input(self.now, input);
         self.settle();
     }
@@ -371,7 +301,8 @@ impl World {
         let closed = self.core.session_closed().then(|| self.now - ended);
         let uplink = self.core.uplink_stats();
         let quality = self.core.quality();
-        let outcome = *self.outcome.take().unwrap_or_else(|| panic!("the call is not over\n{story}"));
+        let outcome =
+            *self.outcome.take().unwrap_or_else(|| panic!("the call is not over\n{story}"));
         let Self { core, runtime, servers, tap, ear, .. } = self;
         drop(core);
         let mut models = Vec::new();
@@ -391,7 +322,7 @@ impl World {
             assert!(guarded.is_ok(), "a connection is left\n{story}");
             models.push(Some(handle));
         }
-        Finished::new(Stopped {
+        Finished {
             outcome,
             ear,
             tap,
@@ -407,7 +338,7 @@ impl World {
             ended,
             held: self.held,
             closed,
-        })
+        }
     }
 
     /// What happened so far, for a failed test.
@@ -461,8 +392,8 @@ impl World {
     fn carry_out(&mut self, output: CoreOutput) {
         match output {
             CoreOutput::Signal(command) => {
-                self.signals.push((self.now, command.clone()));
-                self.signalling(command);
+                self.signalling(&command);
+                self.signals.push((self.now, command));
             }
             CoreOutput::Tool(call) => {
                 self.tool_calls.push((self.now, call.clone()));
@@ -488,7 +419,7 @@ impl World {
         }
     }
 
-    fn signalling(&mut self, command: SignalCommand) {
+    fn signalling(&mut self, command: &SignalCommand) {
         match command {
             SignalCommand::Answer => {
                 self.answered = Some(self.now);
@@ -496,7 +427,7 @@ impl World {
                 self.core.handle_signal(self.now, SignalEvent::Answered);
             }
             SignalCommand::Reject { cause } | SignalCommand::HangUp { cause } => {
-                self.core.handle_signal(self.now, SignalEvent::HungUp { cause });
+                self.core.handle_signal(self.now, SignalEvent::HungUp { cause: *cause });
             }
             SignalCommand::Transfer { .. } => {
                 if !self.transfers.is_empty() {
@@ -602,10 +533,8 @@ impl World {
     /// Waits until the session has done something.
     async fn session_moves(&mut self) {
         let now = self.now;
-        poll_fn(|cx| {
-            if self.core.poll_session(cx, now) { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await;
+        poll_fn(|cx| if self.core.poll_session(cx, now) { Poll::Ready(()) } else { Poll::Pending })
+            .await;
     }
 
     /// No connection stands or is to stand.
@@ -629,101 +558,4 @@ impl World {
         let deaf = self.servers.iter().any(|server| server.deaf);
         if tap.undialled > 0 && !deaf { Awaited::Client } else { Awaited::Nothing }
     }
-}
-
-/// Who has something to do.
-enum Awaited {
-    Nothing,
-    /// The session: something is on its way to it.
-    Client,
-    /// The fake model: a connection.
-    Connection { model: usize, count: usize },
-    /// The fake model: messages, and its answers to them.
-    Server { model: usize, connection: usize, received: u64 },
-}
-
-impl Server {
-    fn awaited(&self, dial: &Dial, connection: usize) -> Awaited {
-        if dial.state == DialState::Over {
-            return Awaited::Nothing;
-        }
-        let (Some(_), Some(handle)) = (&self.running, &self.handle) else { return Awaited::Client };
-        let model = dial.model;
-        if handle.connections() <= connection {
-            return Awaited::Connection { model, count: connection + 1 };
-        }
-        let progress = handle.progress(connection);
-        let ended_by_us = matches!(
-            progress.ended,
-            Some(tandem_sim::Ending::ByClient(_) | tandem_sim::Ending::Abandoned)
-        );
-        if ended_by_us {
-            return Awaited::Nothing;
-        }
-        let over = progress.ending || progress.ended.is_some();
-        if dial.state == DialState::Dialling {
-            let never = self.never_upgrades.contains(&connection.min(self.scripts - 1));
-            return match progress.open || over {
-                true => Awaited::Client,
-                false if never => Awaited::Nothing,
-                false => Awaited::Server { model, connection, received: 0 },
-            };
-        }
-        if over {
-            Awaited::Client
-        } else if self.deaf {
-            Awaited::Nothing
-        } else if progress.received < dial.sent || !progress.idle {
-            Awaited::Server { model, connection, received: dial.sent }
-        } else if dial.received < progress.sent {
-            Awaited::Client
-        } else {
-            Awaited::Nothing
-        }
-    }
-}
-
-/// Starts a fake model and tells how it is reached.
-async fn start(config: Option<&FakeConfig>, world: &WorldConfig) -> (Server, ModelSettings) {
-    let settings = |provider, base_url| {
-        let mut settings = ModelSettings::new(provider, FakeConfig::KEY.to_owned().into());
-        settings.base_url = Some(base_url);
-        settings.options = world.options.clone();
-        if let Some(model) = world.model {
-            settings.model = model.into();
-        }
-        settings
-    };
-    let Some(config) = config else {
-        let nobody = refused_url().await.expect("a free port");
-        let server = Server {
-            running: None,
-            handle: None,
-            never_upgrades: Vec::new(),
-            scripts: 1,
-            deaf: false,
-        };
-        return (server, settings(ModelProvider::GeminiLive, nobody));
-    };
-    let provider = match config.provider {
-        Provider::OpenAi => ModelProvider::OpenAiRealtime,
-        Provider::Gemini => ModelProvider::GeminiLive,
-    };
-    let never = |script: &tandem_sim::Script| {
-        script.steps.iter().any(|step| {
-            step.on == Trigger::Connect && step.actions.contains(&Action::NeverUpgrade)
-        })
-    };
-    let never_upgrades =
-        config.scripts.iter().enumerate().filter(|(_, script)| never(script)).map(|(at, _)| at);
-    let running = FakeServer::start(config.clone()).await.expect("a free port");
-    let server = Server {
-        handle: Some(running.handle()),
-        never_upgrades: never_upgrades.collect(),
-        scripts: config.scripts.len().max(1),
-        deaf: false,
-        running: Some(running),
-    };
-    let url = server.running.as_ref().map(FakeServer::base_url).unwrap_or_default();
-    (server, settings(provider, url))
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tandem_call::{
-    Digit, EndReason, EndedBy, Greeting, HangupCause, Input, ModelEvent, SignalCommand,
+    Digit, EndReason, EndedBy, Greeting, HangupCause, Input, SignalCommand,
     SignalEvent, TransferOutcome,
 };
 use tandem_sim::{
@@ -59,7 +59,11 @@ fn says_and_calls(provider: Provider, ms: u64, text: &str, tool: ToolRequest) ->
 }
 
 fn end_call() -> ToolRequest {
-    ToolRequest::new("t-2", "end_call", json!({ "reason": "caller_goodbye", "summary": "All said." }))
+    ToolRequest::new(
+        "t-2",
+        "end_call",
+        json!({ "reason": "caller_goodbye", "summary": "All said." }),
+    )
 }
 
 fn transfer() -> ToolRequest {
@@ -164,8 +168,11 @@ fn the_caller_hangs_up_in_every_state() {
             let name = format!("{provider:?}, {name}");
             let by_caller = matches!(call.outcome.ended_by, EndedBy::Caller);
             call.assert(by_caller, &name);
-            let expected =
-                if name.contains("goodbye") || name.contains("drain") { EndReason::CallerGoodbye } else { EndReason::CallerHangup };
+            let expected = if name.contains("goodbye") || name.contains("drain") {
+                EndReason::CallerGoodbye
+            } else {
+                EndReason::CallerHangup
+            };
             call.assert(call.outcome.end_reason == expected, &name);
             let hung_up =
                 call.signals.iter().any(|(_, it)| matches!(it, SignalCommand::HangUp { .. }));
@@ -231,9 +238,15 @@ fn the_goodbye_is_heard_whole_and_the_call_ends_a_drain_time_after_it() {
             call.assert(last == Some(&SignalCommand::HangUp { cause }), &name);
             let spoken = call.ear.stretches().pop().expect("the goodbye");
             let length = (spoken.end - spoken.start).as_millis() as u64;
-            call.assert(length.abs_diff(goodbye_ms) <= 4, &format!("{name}: {length} ms were heard"));
+            call.assert(
+                length.abs_diff(goodbye_ms) <= 4,
+                &format!("{name}: {length} ms were heard"),
+            );
             let drain = (call.ended - spoken.end).as_millis() as u64;
-            call.assert(drain.abs_diff(2_000) <= 60, &format!("{name}: hung up {drain} ms after it"));
+            call.assert(
+                drain.abs_diff(2_000) <= 60,
+                &format!("{name}: hung up {drain} ms after it"),
+            );
             let tail = call.outcome.end_call_tail_ms;
             call.assert(tail.is_some_and(|ms| (ms - drain as f64).abs() <= 40.0), &name);
             assert_closed_properly(&call, &name);
@@ -244,9 +257,11 @@ fn the_goodbye_is_heard_whole_and_the_call_ends_a_drain_time_after_it() {
 #[test]
 fn a_transfer_waits_for_the_sentence_and_ends_the_call() {
     for provider in PROVIDERS {
-        let script = Script::new()
-            .on_nth(1, Trigger::Text, [hello()])
-            .on_nth(1, Trigger::SpeechEnd, says_and_calls(provider, 1_800, "I connect you.", transfer()));
+        let script = Script::new().on_nth(1, Trigger::Text, [hello()]).on_nth(
+            1,
+            Trigger::SpeechEnd,
+            says_and_calls(provider, 1_800, "I connect you.", transfer()),
+        );
         let mut config = config(provider, adds_nothing(provider, script));
         config.transfers = vec![TransferScript {
             after: Duration::from_secs(4),
@@ -272,7 +287,10 @@ fn a_transfer_waits_for_the_sentence_and_ends_the_call() {
         let length = (spoken.end - spoken.start).as_millis();
         call.assert(length.abs_diff(1_800) <= 4, &format!("{name}: {length} ms of the sentence"));
         let wait = at.saturating_duration_since(spoken.end);
-        call.assert(*at >= spoken.end && wait <= Duration::from_millis(40), &format!("{name}: {wait:?}"));
+        call.assert(
+            *at >= spoken.end && wait <= Duration::from_millis(40),
+            &format!("{name}: {wait:?}"),
+        );
         let record = call.outcome.transfer.as_ref().expect("it is on record");
         call.assert(record.status == "completed", &name);
         assert_closed_properly(&call, &name);
@@ -285,7 +303,11 @@ fn a_transfer_that_fails_comes_back_to_the_same_conversation() {
         let script = Script::new()
             .interruptible()
             .on_nth(1, Trigger::Text, [hello()])
-            .on_nth(1, Trigger::SpeechEnd, says_and_calls(provider, 800, "I connect you.", transfer()))
+            .on_nth(
+                1,
+                Trigger::SpeechEnd,
+                says_and_calls(provider, 800, "I connect you.", transfer()),
+            )
             .on_nth(second_request(provider), Trigger::Text, [answer(1_200, "Nobody is there.")])
             .on_nth(2, Trigger::SpeechEnd, [answer(900, "I will.")]);
         let mut config = config(provider, adds_nothing(provider, script));
@@ -321,7 +343,11 @@ fn a_transfer_that_fails_comes_back_to_the_same_conversation() {
 fn a_transfer_nobody_ever_hears_of_again_is_taken_back_in_time() {
     let script = Script::new()
         .on_nth(1, Trigger::Text, [hello()])
-        .on_nth(1, Trigger::SpeechEnd, says_and_calls(Provider::OpenAi, 800, "I connect you.", transfer()))
+        .on_nth(
+            1,
+            Trigger::SpeechEnd,
+            says_and_calls(Provider::OpenAi, 800, "I connect you.", transfer()),
+        )
         .on_nth(3, Trigger::Text, [answer(1_200, "Nobody is there.")]);
     let mut world = call(Provider::OpenAi, script);
     world.silence(2_000);
@@ -341,10 +367,14 @@ fn a_tool_that_never_answers_meets_its_deadline() {
     for provider in PROVIDERS {
         let script = Script::new()
             .on_nth(1, Trigger::SpeechEnd, [Action::Tool(find_repair())])
-            .on_nth(1, Trigger::all_results(), match provider {
-                Provider::Gemini => vec![answer(1_000, "I cannot find it.")],
-                Provider::OpenAi => Vec::new(),
-            })
+            .on_nth(
+                1,
+                Trigger::all_results(),
+                match provider {
+                    Provider::Gemini => vec![answer(1_000, "I cannot find it.")],
+                    Provider::OpenAi => Vec::new(),
+                },
+            )
             .on_nth(1, Trigger::Text, [answer(1_000, "I cannot find it.")]);
         let mut config = config(provider, script);
         config.agent.greeting = Greeting::Silent;
@@ -362,7 +392,10 @@ fn a_tool_that_never_answers_meets_its_deadline() {
         call.assert((4_000..=4_040).contains(&took), &format!("{name}: {took} ms"));
         let fell_silent = call.answered.expect("answered") + Duration::from_secs(1);
         let waited = call.dead_air_after(fell_silent);
-        call.assert(waited.is_some_and(|it| it <= Duration::from_secs(2)), &format!("{name}: {waited:?}"));
+        call.assert(
+            waited.is_some_and(|it| it <= Duration::from_secs(2)),
+            &format!("{name}: {waited:?}"),
+        );
         assert_closed_properly(&call, &name);
     }
 }
@@ -370,9 +403,11 @@ fn a_tool_that_never_answers_meets_its_deadline() {
 #[test]
 fn digits_reach_the_model_once() {
     for provider in PROVIDERS {
-        let script = Script::new()
-            .on_nth(1, Trigger::Text, [hello()])
-            .on_nth(2, Trigger::Text, [answer(1_000, "Thank you.")]);
+        let script = Script::new().on_nth(1, Trigger::Text, [hello()]).on_nth(
+            2,
+            Trigger::Text,
+            [answer(1_000, "Thank you.")],
+        );
         let mut world = call(provider, script);
         world.silence(2_000);
         world.press("4");
@@ -424,7 +459,8 @@ fn on_hold_nothing_goes_either_way_and_what_was_said_goes_on_after_it() {
         let call = world.finish();
         let name = format!("{provider:?}");
         let stretches = call.ear.stretches();
-        let lengths: Vec<u128> = stretches.iter().map(|it| (it.end - it.start).as_millis()).collect();
+        let lengths: Vec<u128> =
+            stretches.iter().map(|it| (it.end - it.start).as_millis()).collect();
         call.assert(lengths.len() == 4, &format!("{name}: heard {lengths:?}"));
         let whole = lengths[1] + lengths[2];
         call.assert(whole.abs_diff(4_000) <= 4, &format!("{name}: {whole} ms of the answer"));
@@ -459,7 +495,11 @@ fn a_drain_ends_the_call_with_a_goodbye() {
 fn the_ledger_and_the_truncation_tell_what_was_heard() {
     let script = Script::new()
         .interruptible()
-        .on_nth(1, Trigger::SpeechEnd, [Answer::of_ms(8_000).profile(Profile::Fast).saying(["It is."]).into()])
+        .on_nth(
+            1,
+            Trigger::SpeechEnd,
+            [Answer::of_ms(8_000).profile(Profile::Fast).saying(["It is."]).into()],
+        )
         .on_nth(2, Trigger::SpeechEnd, [answer(700, "Yes.")]);
     let mut config = config(Provider::OpenAi, script);
     config.agent.greeting = Greeting::Silent;
@@ -477,7 +517,10 @@ fn the_ledger_and_the_truncation_tell_what_was_heard() {
         .filter(|message| message["type"] == "conversation.item.truncate")
         .filter_map(|message| message["audio_end_ms"].as_u64())
         .collect();
-    call.assert(truncated == [heard_ms], &format!("{heard_ms} ms were heard, {truncated:?} truncated"));
+    call.assert(
+        truncated == [heard_ms],
+        &format!("{heard_ms} ms were heard, {truncated:?} truncated"),
+    );
     let [first, second] = &call.outcome.turns[..] else { panic!("{:?}", call.outcome.turns) };
     call.assert(first.heard_ms == Some(heard_ms as f64), "the ledger knows what was heard");
     call.assert(first.barge_in_ms.is_some_and(|ms| ms <= 40.0), "and when it stopped");
@@ -496,7 +539,8 @@ fn an_hour_with_the_attendant_takes_a_moment() {
     let mut agent = agent(&[]);
     agent.greeting = Greeting::OwnWords;
     let mut config = WorldConfig::new(agent, Vec::new());
-    config.tools = vec![tool("leave_message", 200, ToolReply::Output(json!({ "status": "noted" })))];
+    config.tools =
+        vec![tool("leave_message", 200, ToolReply::Output(json!({ "status": "noted" })))];
     let mut world = World::new(config);
     world.keeps_no_audio = true;
     world.ring();

@@ -4,9 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tandem_call::{EndReason, Greeting};
-use tandem_sim::{
-    Action, Answer, AnswerEnd, FakeConfig, Profile, Provider, Script, Trigger,
-};
+use tandem_sim::{Action, Answer, AnswerEnd, FakeConfig, Profile, Provider, Script, Trigger};
 use tandem_tests::{Finished, Sound, World, WorldConfig, agent};
 
 /// The longest a caller who waits may hear nothing.
@@ -20,10 +18,10 @@ fn conversation() -> Script {
 }
 
 fn conversation_after(script: Script) -> Script {
-    script
-        .interruptible()
-        .on(Trigger::Text, [Answer::of_ms(1_500).saying(["Hello."]).into()])
-        .on(Trigger::SpeechEnd, [Answer::of_ms(4_000).profile(Profile::Paced).saying(["Yes."]).into()])
+    script.interruptible().on(Trigger::Text, [Answer::of_ms(1_500).saying(["Hello."]).into()]).on(
+        Trigger::SpeechEnd,
+        [Answer::of_ms(4_000).profile(Profile::Paced).saying(["Yes."]).into()],
+    )
 }
 
 fn open_answer(ms: u64) -> Action {
@@ -153,13 +151,18 @@ fn a_model_that_dies_while_the_caller_speaks() {
 
 #[test]
 fn a_model_that_refuses_the_handshake() {
-    for (status, reason) in [(401, "401"), (403, "403"), (404, "404"), (429, "429"), (500, "500"), (503, "503")] {
+    for (status, reason) in
+        [(401, "401"), (403, "403"), (404, "404"), (429, "429"), (500, "500"), (503, "503")]
+    {
         each(|name, provider, behind| {
             let refuses = Script::new().on(Trigger::Connect, [Action::HttpStatus(status)]);
             let mut world = call(provider, refuses, behind);
             world.ring();
             let since = world.answered.expect("it was answered");
-            assert!(since - world.began <= Duration::from_millis(1_520), "{name}: it rang for long");
+            assert!(
+                since - world.began <= Duration::from_millis(1_520),
+                "{name}: it rang for long"
+            );
             let name = format!("{status}, {name}");
             survives(&name, world, behind, &Aftermath { since, reason, left: true });
         });
@@ -206,10 +209,11 @@ fn a_model_that_says_nothing_for_thirty_seconds() {
     each(|name, provider, behind| {
         let stalls = Script::new()
             .on_nth(1, Trigger::Text, [Answer::of_ms(1_500).saying(["Hello."]).into()])
-            .on_nth(1, Trigger::SpeechEnd, [
-                Action::Delay(30_000),
-                Answer::of_ms(1_000).saying(["Too late."]).into(),
-            ]);
+            .on_nth(
+                1,
+                Trigger::SpeechEnd,
+                [Action::Delay(30_000), Answer::of_ms(1_000).saying(["Too late."]).into()],
+            );
         let mut world = call(provider, stalls, behind);
         world.ring();
         world.silence(3_000);
@@ -224,11 +228,11 @@ fn a_model_that_stops_in_the_middle_of_its_answer_for_thirty_seconds() {
     each(|name, provider, behind| {
         let stalls = Script::new()
             .on_nth(1, Trigger::Text, [Answer::of_ms(1_500).saying(["Hello."]).into()])
-            .on_nth(1, Trigger::SpeechEnd, [
-                open_answer(1_000),
-                Action::Delay(30_000),
-                Action::StaleAudio(1_000),
-            ]);
+            .on_nth(
+                1,
+                Trigger::SpeechEnd,
+                [open_answer(1_000), Action::Delay(30_000), Action::StaleAudio(1_000)],
+            );
         let mut world = call(provider, stalls, behind);
         world.ring();
         world.silence(3_000);
@@ -260,11 +264,11 @@ fn a_model_that_reads_nothing_any_more() {
 fn garbage_in_the_middle_of_an_answer() {
     for garbage in ["{\"serverContent\": ", "\u{0}\u{1}nonsense", "[]", "17"] {
         each(|name, provider, behind| {
-            let script = conversation_after(Script::new().on_nth(1, Trigger::SpeechEnd, [
-                open_answer(2_000),
-                Action::Delay(600),
-                Action::Raw(garbage.into()),
-            ]));
+            let script = conversation_after(Script::new().on_nth(
+                1,
+                Trigger::SpeechEnd,
+                [open_answer(2_000), Action::Delay(600), Action::Raw(garbage.into())],
+            ));
             let mut world = call(provider, script, behind);
             world.ring();
             world.silence(3_000);
@@ -281,10 +285,11 @@ fn a_message_of_ten_megabytes_changes_nothing() {
     each(|name, provider, behind| {
         let big = json!({ "somethingNew": "x".repeat(10 << 20), "type": "something.new" });
         let script = Script::new()
-            .on_nth(1, Trigger::SpeechEnd, [
-                Action::Send(big),
-                Answer::of_ms(2_000).saying(["Yes."]).into(),
-            ])
+            .on_nth(
+                1,
+                Trigger::SpeechEnd,
+                [Action::Send(big), Answer::of_ms(2_000).saying(["Yes."]).into()],
+            )
             .on_nth(2, Trigger::SpeechEnd, [Answer::of_ms(1_000).saying(["No."]).into()])
             .on(Trigger::Text, [Answer::of_ms(1_500).saying(["Hello."]).into()]);
         let mut world = call(provider, script, behind);
@@ -307,9 +312,10 @@ fn a_message_of_ten_megabytes_changes_nothing() {
 #[test]
 fn ten_megabytes_of_audio_are_spoken_without_a_gap() {
     // 160 s of 24 kHz PCM in base64 are 10.2 MB.
-    let script = Script::new().on(Trigger::Text, [
-        Answer::of_ms(160_000).profile(Profile::Whole).saying(["A long story."]).into(),
-    ]);
+    let script = Script::new().on(
+        Trigger::Text,
+        [Answer::of_ms(160_000).profile(Profile::Whole).saying(["A long story."]).into()],
+    );
     let mut world = call(Provider::Gemini, script, Behind::Attendant);
     world.ring();
     world.silence(165_000);
@@ -325,11 +331,11 @@ fn ten_megabytes_of_audio_are_spoken_without_a_gap() {
 #[test]
 fn a_message_of_seventeen_megabytes_ends_the_connection_and_not_the_call() {
     each(|name, provider, behind| {
-        let script = conversation_after(Script::new().on_nth(1, Trigger::SpeechEnd, [
-            open_answer(2_000),
-            Action::Delay(600),
-            Action::Raw("x".repeat(17 << 20)),
-        ]));
+        let script = conversation_after(Script::new().on_nth(
+            1,
+            Trigger::SpeechEnd,
+            [open_answer(2_000), Action::Delay(600), Action::Raw("x".repeat(17 << 20))],
+        ));
         let mut world = call(provider, script, behind);
         world.ring();
         world.silence(3_000);
@@ -342,12 +348,13 @@ fn a_message_of_seventeen_megabytes_ends_the_connection_and_not_the_call() {
 #[test]
 fn a_model_that_breaks_off_again_and_again_is_left() {
     each(|name, provider, behind| {
-        let breaks = Script::new()
-            .on(Trigger::Text, [open_answer(1_000), Action::Delay(400), Action::Drop]);
+        let breaks =
+            Script::new().on(Trigger::Text, [open_answer(1_000), Action::Delay(400), Action::Drop]);
         let mut world = call(provider, breaks, behind);
         world.ring();
         let since = world.answered.expect("it was answered");
-        let call = survives(name, world, behind, &Aftermath { since, reason: "connection", left: true });
+        let call =
+            survives(name, world, behind, &Aftermath { since, reason: "connection", left: true });
         let dials = call.model(0).connections();
         call.assert((2..=6).contains(&dials), &format!("{name}: dialled {dials} times"));
     });
@@ -367,13 +374,33 @@ fn when_everything_fails_the_attendant_is_there_at_once() {
         world.hang_up();
         let call = world.finish();
         let answered = call.answered.expect("it was answered");
-        call.assert(answered - call.began < Duration::from_millis(100), "the phone does not ring long");
+        call.assert(
+            answered - call.began < Duration::from_millis(100),
+            "the phone does not ring long",
+        );
         let silence = call.dead_air_after(answered);
         call.assert(silence.is_some_and(|it| it <= Duration::from_millis(100)), "the apology");
         call.assert(call.outcome.models == ["attendant"], "the attendant answers");
         let failures: Vec<&str> =
             call.outcome.model_failures.iter().filter_map(|text| text.split(':').next()).collect();
         call.assert(failures == ["first", "second"], "both are on record");
+        call.assert_rules();
+    }
+}
+
+#[test]
+fn a_key_that_the_vendor_prints_is_not_on_record() {
+    for provider in PROVIDERS {
+        let reason = format!("API key {} is not valid.", FakeConfig::KEY);
+        let refuses = Script::new()
+            .on(Trigger::Setup, [Action::Close { code: 1008, reason: reason.clone() }]);
+        let mut world = call(provider, refuses, Behind::Attendant);
+        world.ring();
+        world.silence(2_000);
+        world.hang_up();
+        let call = world.finish();
+        let failures = call.outcome.model_failures.join(" ");
+        call.assert(failures.contains("API key [key] is not valid."), &failures);
         call.assert_rules();
     }
 }

@@ -189,5 +189,7 @@ fn no_story_is_left_out() {
     let played = gemini::IDS.iter().chain(openai::IDS).chain(&NOT_PLAYED);
     assert_eq!(told, played.map(|&id| id.to_owned()).collect());
     let manual = |story: &Scenario| story.needs.contains(&Need::ManualTurns);
-    assert!(all().filter(|story| NOT_PLAYED.contains(&story.id.as_str())).all(|story| manual(&story)));
+    assert!(
+        all().filter(|story| NOT_PLAYED.contains(&story.id.as_str())).all(|story| manual(&story))
+    );
 }

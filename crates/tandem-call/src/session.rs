@@ -50,6 +50,8 @@ pub struct UplinkStats {
     pub frames_sent: u64,
     /// Frames thrown away because the socket was not there or did not take them.
     pub frames_dropped: u64,
+    /// Bytes handed to the socket that it has not taken yet.
+    pub waiting: usize,
 }
 
 /// A conversation with a voice model, from dialling on. Dropping it closes it.

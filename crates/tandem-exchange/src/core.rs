@@ -177,7 +177,9 @@ impl CallCore {
 
     /// Says that everything handed to the session so far had left for the model at `now`.
     pub fn note_written(&mut self, now: Instant) {
-        self.conversation.speech_written.note(now);
+        if self.uplink_stats().waiting == 0 {
+            self.conversation.speech_written.note(now);
+        }
     }
 
     /// The next datagram due at `now`.
@@ -245,15 +247,16 @@ impl CallCore {
     fn send_uplink(&mut self, now: Instant) {
         let Conversation { leg, speech_written, held, .. } = &mut self.conversation;
         while let Some(frame) = leg.poll_uplink() {
-            if frame.speech {
-                speech_written.push(frame.arrival);
-            }
             // Held: nothing goes up, so that for the model no time passes and nobody is asked whether they are still there.
             if let Some(Opened { session, input }) = &mut self.session
                 && frame.format == *input
                 && !*held
             {
+                let sent = session.uplink_stats().frames_sent;
                 session.send_audio(now, frame.audio);
+                if frame.speech && session.uplink_stats().frames_sent > sent {
+                    speech_written.push(frame.arrival);
+                }
             }
         }
     }
@@ -364,4 +367,5 @@ impl ModelSink for Conversation {
 fn add_uplink(sum: &mut UplinkStats, stats: UplinkStats) {
     sum.frames_sent += stats.frames_sent;
     sum.frames_dropped += stats.frames_dropped;
+    sum.waiting = stats.waiting;
 }

@@ -9,11 +9,11 @@ use std::{
 };
 
 use tandem_attendant::{Script, Voice};
-use tandem_call::{AgentSpec, CallId, Party, Patience};
-use tandem_media::Law;
+use tandem_call::{AgentSpec, CallId, HangupCause, Party, Patience};
+use tandem_media::{AudioFormat, Law};
 use tandem_net::Workers;
 use tandem_rtp::LegConfig;
-use tandem_sip::{IncomingCall, LocalMedia, Rejection};
+use tandem_sip::{CodecPreference, IncomingCall, LocalMedia, Rejection};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::Instrument;
 
@@ -33,6 +33,9 @@ const CONTROL_QUEUE: usize = 4;
 /// How long calls get to say goodbye after the drain time.
 const GOODBYE: Duration = Duration::from_secs(12);
 
+/// How long the last records may take to reach the disk when the daemon stops.
+const LAST_RECORDS: Duration = Duration::from_secs(10);
+
 /// How the exchange is set up.
 pub struct ExchangeSettings {
     /// Media workers: one per core.
@@ -41,6 +44,10 @@ pub struct ExchangeSettings {
     pub max_calls: usize,
     /// `Retry-After` of a 503, in seconds.
     pub retry_after: u32,
+    /// Codecs we take, best first.
+    pub codecs: Vec<Law>,
+    /// Whose order of codecs decides.
+    pub codec_preference: CodecPreference,
     /// Address RTP sockets are bound to.
     pub media_bind: IpAddr,
     /// Address in SDP, where it is not the one the caller reached us at.
@@ -106,7 +113,10 @@ struct Inner {
     tools: Arc<dyn Tools>,
     routes: Mutex<Arc<dyn Routes>>,
     calls: Mutex<Calls>,
+    /// Calls that are not over.
     live: watch::Sender<usize>,
+    /// Calls that are not forgotten: live, or over and without their record on disk.
+    open: watch::Sender<usize>,
 }
 
 #[derive(Default)]
@@ -140,6 +150,7 @@ impl Exchange {
             routes: Mutex::new(routes),
             calls: Mutex::default(),
             live: watch::Sender::new(0),
+            open: watch::Sender::new(0),
             settings,
         })))
     }
@@ -156,29 +167,31 @@ impl Exchange {
         *lock(&self.0.routes) = routes;
     }
 
-    /// Calls that are not forgotten yet: live, or waiting for their record to be on disk.
+    /// Calls that are not over.
     pub fn live_calls(&self) -> usize {
         *self.0.live.borrow()
     }
 
-    /// Refuses new calls, waits up to `patience` for the live ones to end, then lets the agents say goodbye, then hangs
-    /// up. Returns how many calls had to be hung up.
-    pub async fn drain(&self, patience: Duration) -> usize {
-        lock(&self.0.calls).draining = true;
-        for (wait, order) in [(patience, CallControl::Drain), (GOODBYE, CallControl::Kill)] {
-            if self.wait_until_idle(wait).await {
-                return 0;
-            }
-            self.order_all(order);
-        }
-        let hung_up = self.live_calls();
-        self.wait_until_idle(GOODBYE).await;
-        hung_up
+    /// Calls that are not forgotten: live, or over and without their record on disk.
+    pub fn open_calls(&self) -> usize {
+        *self.0.open.borrow()
     }
 
-    async fn wait_until_idle(&self, patience: Duration) -> bool {
-        let mut live = self.0.live.subscribe();
-        tokio::time::timeout(patience, live.wait_for(|live| *live == 0)).await.is_ok()
+    /// Refuses new calls, waits up to `patience` for the live ones to end, then lets the agents say goodbye, then hangs
+    /// up, and at last waits a little for the records. Returns how many calls had to be hung up.
+    pub async fn drain(&self, patience: Duration) -> usize {
+        lock(&self.0.calls).draining = true;
+        let mut hung_up = 0;
+        for (wait, order) in [(patience, CallControl::Drain), (GOODBYE, CallControl::Kill)] {
+            if none_within(&self.0.live, wait).await {
+                break;
+            }
+            hung_up = if order == CallControl::Kill { self.live_calls() } else { 0 };
+            self.order_all(order);
+        }
+        none_within(&self.0.live, GOODBYE).await;
+        none_within(&self.0.open, LAST_RECORDS).await;
+        hung_up
     }
 
     fn order_all(&self, order: CallControl) {
@@ -228,9 +241,9 @@ impl Exchange {
         span.in_scope(|| tracing::info!("call comes in"));
         let admitted =
             Admitted { call, profile: *profile, media, orders, identity, variables, guard };
-        self.start_call(admitted).map(|finishing| {
-            tokio::spawn(finishing.instrument(span));
-        })
+        let finishing = span.in_scope(|| self.start_call(admitted))?;
+        tokio::spawn(finishing.instrument(span));
+        Ok(())
     }
 
     /// Gives the call to a worker; the future that comes back keeps its record when it is over.
@@ -245,11 +258,10 @@ impl Exchange {
             address: inner.settings.media_address.unwrap_or(call.local),
             rtp_port: media.port,
             rtcp_port: media.port + 1,
-            codecs: codecs(&profile, call.offered.as_deref()),
+            codecs: codecs(&inner.settings.codecs, &profile),
         };
-        let law = call.offered.as_ref().map_or(local.codecs[0], |offered| {
-            *local.codecs.iter().find(|law| offered.contains(law)).unwrap_or(&local.codecs[0])
-        });
+        let preference = inner.settings.codec_preference;
+        let law = likely(&local.codecs, call.offered.as_deref(), preference);
         let ports = CallPorts {
             media,
             local,
@@ -263,6 +275,7 @@ impl Exchange {
         let (prompts, voice) = (Arc::clone(&inner.prompts), inner.voice.clone());
         let (patience, leg) = (inner.settings.patience, leg_config(&inner.settings, law));
         let (finished, outcome) = oneshot::channel();
+        let (dialog, open) = (ports.dialog.clone(), Open::count_in(&inner));
         let job = move || async move {
             let AgentProfile { spec, chain, script, .. } = profile;
             let models =
@@ -279,19 +292,27 @@ impl Exchange {
             let core = CallCore::new(started, config);
             finished.send(task::run(core, ports).await).ok();
         };
-        inner.workers.spawn(job).map_err(|error| {
+        let span = tracing::Span::current();
+        inner.workers.spawn(move || job().instrument(span)).map_err(|error| {
             tracing::error!(%error, "call refused, 503");
             self.busy()
         })?;
         Ok(async move {
-            let _counted = guard; // The call counts until its record is on disk.
-            match outcome.await {
-                Ok(Ok(finished)) => inner.keep_record(identity, finished, started).await,
-                Ok(Err(error)) => tracing::error!(%error, "the call could not be set up"),
-                Err(_) => {
-                    tracing::error!("the call's task ended without an outcome; its record is lost");
+            let _open = open;
+            let finished = match outcome.await {
+                Ok(Ok(finished)) => finished,
+                Ok(Err(error)) => {
+                    tracing::error!(%error, "the call could not be set up");
+                    Finished::failed(started)
                 }
-            }
+                Err(_) => {
+                    tracing::error!("the call's task broke down; the caller is hung up on");
+                    dialog.hang_up(HangupCause::NormalTemporaryFailure);
+                    Finished::failed(started)
+                }
+            };
+            drop(guard); // Room for the next call, however long the record takes.
+            inner.keep_record(identity, finished, started).await;
         })
     }
 
@@ -387,20 +408,29 @@ impl Drop for Counted {
     }
 }
 
-/// The codecs to answer with, best first: what the agent's first model takes untouched leads.
-fn codecs(profile: &AgentProfile, offered: Option<&[Law]>) -> Vec<Law> {
+/// The codecs of SDP, best first: those configured, what the agent's first model takes untouched moved to the front.
+/// All of them, whatever was offered: the peer may change its mind in a re-INVITE.
+fn codecs(configured: &[Law], profile: &AgentProfile) -> Vec<Law> {
     let taken = |law: &Law| {
         profile.chain.first().is_some_and(|model| {
-            tandem_models::capabilities(&model.settings)
-                .input
-                .contains(&tandem_media::AudioFormat::G711(*law))
+            let native = AudioFormat::G711(*law);
+            tandem_models::capabilities(&model.settings).input.contains(&native)
         })
     };
-    let mut codecs = offered
-        .filter(|offered| !offered.is_empty())
-        .map_or_else(|| vec![Law::Mu, Law::A], <[Law]>::to_vec);
-    codecs.sort_by_key(|law| !taken(law)); // Stable: the caller's order stays among equals.
+    let mut codecs = configured.to_vec();
+    codecs.sort_by_key(|law| !taken(law)); // Stable: the configured order stays among equals.
     codecs
+}
+
+/// The codec the leg will most likely use.
+fn likely(codecs: &[Law], offered: Option<&[Law]>, preference: CodecPreference) -> Law {
+    let offered = offered.unwrap_or(codecs);
+    let (first, second) = match preference {
+        CodecPreference::Ours => (codecs, offered),
+        CodecPreference::Theirs => (offered, codecs),
+    };
+    let common = first.iter().find(|law| second.contains(law)).or(first.first());
+    common.copied().unwrap_or(Law::Mu)
 }
 
 /// What prompts and scripts may name: the caller, the dialled number, and each header of the call.
@@ -415,6 +445,27 @@ fn placeholders(
     variables
 }
 
+/// Counts a call as not forgotten for as long as it lives.
+struct Open(Arc<Inner>);
+
+impl Open {
+    fn count_in(inner: &Arc<Inner>) -> Self {
+        inner.open.send_modify(|open| *open += 1);
+        Self(Arc::clone(inner))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open.send_modify(|open| *open -= 1);
+    }
+}
+
+/// Whether `count` is zero within `patience`.
+async fn none_within(count: &watch::Sender<usize>, patience: Duration) -> bool {
+    tokio::time::timeout(patience, count.subscribe().wait_for(|count| *count == 0)).await.is_ok()
+}
+
 fn leg_config(settings: &ExchangeSettings, law: Law) -> LegConfig {
     let seed = random();
     LegConfig {
@@ -422,7 +473,7 @@ fn leg_config(settings: &ExchangeSettings, law: Law) -> LegConfig {
         first_sequence: (seed >> 32) as u16,
         first_timestamp: (seed >> 48) as u32,
         cname: format!("{:016x}", (seed >> 64) as u64), // Says nothing about the host (RFC 7022).
-        uplink: tandem_media::AudioFormat::G711(law),
+        uplink: AudioFormat::G711(law),
         media_timeout: settings.media_timeout,
         seed: (seed >> 80) as u64,
     }

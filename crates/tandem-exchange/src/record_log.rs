@@ -145,12 +145,18 @@ fn write_all(sink: &mut impl Sink, waiting: &mpsc::Receiver<Line>, counters: &Co
 struct RecordFile {
     file: File,
     path: PathBuf,
+    /// A batch that failed could not be taken back.
+    torn: bool,
 }
 
 impl RecordFile {
     fn open(path: &Path) -> io::Result<Self> {
         let file = OpenOptions::new().append(true).read(true).create(true).open(path)?;
-        Ok(Self { file, path: path.to_owned() })
+        if let Some(folder) = path.parent() {
+            let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+            File::open(folder)?.sync_all()?; // The name of a new file must survive a crash too.
+        }
+        Ok(Self { file, path: path.to_owned(), torn: false })
     }
 
     fn close_torn_line(&mut self) -> io::Result<()> {
@@ -167,12 +173,17 @@ impl RecordFile {
 impl Sink for RecordFile {
     fn append_synced(&mut self, batch: &[u8]) -> io::Result<()> {
         if !self.path.exists() {
-            self.file = Self::open(&self.path)?.file; // The log was rotated away.
+            *self = Self::open(&self.path)?; // The log was rotated away.
+        }
+        if self.torn {
+            self.file.write_all(b"\n")?;
+            self.torn = false;
         }
         let before = self.file.seek(SeekFrom::End(0))?;
         let done = self.file.write_all(batch).and_then(|()| self.file.sync_data());
         if done.is_err() {
-            self.file.set_len(before).ok(); // Take back what was written of the batch: it is written whole later.
+            // Take back what was written of the batch: it is written whole later.
+            self.torn = self.file.set_len(before).is_err();
         }
         done
     }

@@ -10,8 +10,8 @@ use std::{
 };
 
 use tandem_call::{
-    CallId, CallOutcome, EndReason, HangupCause, Input, LegQuality, SignalCommand, SignalEvent,
-    ToolCallId, ToolOutcome,
+    CallId, CallOutcome, EndReason, EndedBy, HangupCause, Input, LegQuality, SignalCommand,
+    SignalEvent, ToolCallId, ToolOutcome, Usage,
 };
 use tandem_net::PacingTimer;
 use tandem_rtp::Channel;
@@ -57,6 +57,30 @@ pub(crate) struct Finished {
     pub(crate) outcome: CallOutcome,
     pub(crate) quality: LegQuality,
     pub(crate) ended: Instant,
+}
+
+impl Finished {
+    /// What is left of a call that began at `started` and broke down: nothing but that.
+    pub(crate) fn failed(started: Instant) -> Self {
+        let outcome = CallOutcome {
+            end_reason: EndReason::Failed,
+            ended_by: EndedBy::System,
+            cause: HangupCause::NormalTemporaryFailure,
+            answered: None,
+            summary: None,
+            transcript: Vec::new(),
+            tools: Vec::new(),
+            transfer: None,
+            turns: Vec::new(),
+            usage: Usage::default(),
+            model_connect_ms: None,
+            first_audio_ms: None,
+            end_call_tail_ms: None,
+            models: Vec::new(),
+            model_failures: Vec::new(),
+        };
+        Self { outcome, quality: LegQuality::default(), ended: Instant::now().max(started) }
+    }
 }
 
 /// Runs `core` to its end. Fails only when the process can't give it sockets or a timer.

@@ -193,13 +193,17 @@ fn measure_daemon(
     let heard = listener.stop();
     let log = model.stop();
     daemon.stop()?;
+    let percent = |before: Duration, after: Duration| {
+        100.0 * after.saturating_sub(before).as_secs_f64() / elapsed.as_secs_f64()
+    };
     let measured = Measured {
         uplink: grid.latencies(&log.arrivals),
         grid,
         turns: TurnsHeard::new(&log.turns, heard),
         set_up,
         daemon: DaemonUse {
-            cpu_percent: 100.0 * (after.cpu - before.cpu).as_secs_f64() / elapsed.as_secs_f64(),
+            cpu_percent: percent(before.cpu, after.cpu),
+            others_percent: percent(before.others, after.others),
             idle_kib: idle.resident_kib,
             loaded_kib: after.resident_kib,
         },

@@ -33,11 +33,13 @@ pub(crate) struct Daemon {
     directory: Scratch,
 }
 
-/// What the daemon has used so far.
+/// What has been used so far.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Usage {
-    /// User and system time of all its threads.
+    /// User and system time of all the daemon's threads.
     pub(crate) cpu: Duration,
+    /// The same of everybody but the daemon and this process, and what the host took from this machine.
+    pub(crate) others: Duration,
     /// Resident memory.
     pub(crate) resident_kib: u64,
 }
@@ -105,16 +107,22 @@ impl Daemon {
 
     /// What it has used so far.
     pub(crate) fn usage(&self) -> io::Result<Usage> {
-        let directory = PathBuf::from(format!("/proc/{}", self.child.id()));
-        let (stat, status) = (
-            fs::read_to_string(directory.join("stat"))?,
-            fs::read_to_string(directory.join("status"))?,
-        );
+        let invalid = io::ErrorKind::InvalidData;
+        let ticks_of = |path: &str| cpu_ticks(&fs::read_to_string(path)?).ok_or(invalid.into());
+        let id = self.child.id();
+        let everybody = machine_ticks(&fs::read_to_string("/proc/stat")?).ok_or(invalid)?;
+        let own: io::Result<u64> = ticks_of("/proc/self/stat");
+        let (own, daemon) = (own?, ticks_of(&format!("/proc/{id}/stat"))?);
+        let status = fs::read_to_string(format!("/proc/{id}/status"))?;
         // SAFETY: plain library call.
         let ticks_per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
-        let ticks = cpu_ticks(&stat).ok_or(io::ErrorKind::InvalidData)?;
-        let cpu = Duration::from_secs_f64(ticks as f64 / ticks_per_second.max(1) as f64);
-        Ok(Usage { cpu, resident_kib: resident_kib(&status).ok_or(io::ErrorKind::InvalidData)? })
+        let time =
+            |ticks: u64| Duration::from_secs_f64(ticks as f64 / ticks_per_second.max(1) as f64);
+        Ok(Usage {
+            cpu: time(daemon),
+            others: time(everybody.saturating_sub(own + daemon)),
+            resident_kib: resident_kib(&status).ok_or(invalid)?,
+        })
     }
 
     /// Ends it, by force if it does not go.
@@ -202,6 +210,14 @@ fn cpu_ticks(stat: &str) -> Option<u64> {
     Some(fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?)
 }
 
+/// All cores' busy ticks of /proc/stat: user, nice, system, irq, softirq, steal; without idle and iowait.
+fn machine_ticks(stat: &str) -> Option<u64> {
+    let fields = stat.strip_prefix("cpu ")?.lines().next()?.split_whitespace().take(8);
+    let fields: Vec<u64> = fields.map(str::parse).collect::<Result<_, _>>().ok()?;
+    let [user, nice, system, _idle, _iowait, irq, softirq, steal] = fields[..] else { return None };
+    Some(user + nice + system + irq + softirq + steal)
+}
+
 /// VmRSS of /proc/<pid>/status.
 fn resident_kib(status: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
@@ -219,6 +235,9 @@ mod tests {
         assert_eq!(cpu_ticks("4711 (x) S 1"), None);
         assert_eq!(resident_kib("VmPeak:\t  9 kB\nVmRSS:\t   12345 kB\n"), Some(12_345));
         assert_eq!(resident_kib(""), None);
+        let stat = "cpu  100 20 30 4000 500 6 7 8 9 9\ncpu0 1 1 1 1 1 1 1 1 1 1\n";
+        assert_eq!(machine_ticks(stat), Some(171));
+        assert_eq!(machine_ticks("cpu  1 2 3\n"), None);
     }
 
     #[test]

@@ -15,6 +15,9 @@ const FIRST_PACKET: Duration = Duration::from_millis(5);
 /// The two blocks of the control may differ by this factor at p99 on a machine that is quiet.
 const QUIET: f64 = 1.2;
 
+/// Other processes may use this much of one core, in percent.
+const OTHERS: f64 = 10.0;
+
 /// What a run came to.
 #[derive(Debug, Clone, Serialize)]
 pub struct BenchReport {
@@ -53,11 +56,14 @@ pub struct BenchReport {
     pub daemon: DaemonUse,
 }
 
-/// What the daemon used.
+/// What the daemon used, and what was left to it.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct DaemonUse {
     /// User and system time under load, in percent of one core.
     pub cpu_percent: f64,
+    /// What everybody else on this machine used meanwhile (and the host took from it), in percent of one core; without
+    /// the measuring process.
+    pub others_percent: f64,
     /// Resident memory before the first call.
     pub idle_kib: u64,
     /// Resident memory at the end, all calls up.
@@ -116,10 +122,17 @@ impl BenchReport {
         self.targets().iter().all(|target| target.met)
     }
 
-    /// Whether the control came out the same before and after; if not, something else was running.
-    pub fn was_quiet(&self) -> bool {
+    /// Why the figures say more about this machine than about the daemon, if so: something else was running.
+    pub fn disturbance(&self) -> Option<String> {
         let (one, other) = (self.null_before.p99.as_secs_f64(), self.null_after.p99.as_secs_f64());
-        one.max(other) <= one.min(other) * QUIET
+        let others = self.daemon.others_percent;
+        if others > OTHERS {
+            return Some(format!(
+                "other processes used {others:.0} % of a core while the daemon was measured"
+            ));
+        }
+        (one.max(other) > one.min(other) * QUIET)
+            .then(|| "the null relay was not the same before and after".into())
     }
 
     /// The figures as a table.
@@ -142,7 +155,7 @@ impl BenchReport {
             let _ =
                 writeln!(table, "{name:<40} {:>8} {p50:>9} {p99:>9} {p999:>9} {max:>9}", summary.n);
         }
-        let DaemonUse { cpu_percent, idle_kib, loaded_kib } = self.daemon;
+        let DaemonUse { cpu_percent, idle_kib, loaded_kib, .. } = self.daemon;
         let calls = f64::from(self.calls.max(1));
         let _ = write!(
             table,
@@ -192,7 +205,12 @@ mod tests {
             spacing: summary(300),
             set_up: summary(3000),
             calls_lost: 0,
-            daemon: DaemonUse { cpu_percent: 12.5, idle_kib: 10_240, loaded_kib: 20_480 },
+            daemon: DaemonUse {
+                cpu_percent: 12.5,
+                others_percent: 9.0,
+                idle_kib: 10_240,
+                loaded_kib: 20_480,
+            },
         }
     }
 
@@ -216,10 +234,18 @@ mod tests {
     }
 
     #[test]
-    fn two_blocks_of_the_control_tell_a_busy_machine() {
-        assert!(good().was_quiet());
-        assert!(!BenchReport { null_after: summary(241), ..good() }.was_quiet());
-        assert!(!BenchReport { null_before: summary(100), ..good() }.was_quiet());
+    fn a_disturbed_run_says_so() {
+        assert_eq!(good().disturbance(), None);
+        let control = "the null relay was not the same before and after";
+        let mut busy = good();
+        busy.daemon.others_percent = 103.7;
+        for (report, expected) in [
+            (BenchReport { null_after: summary(241), ..good() }, control),
+            (BenchReport { null_before: summary(100), ..good() }, control),
+            (busy, "other processes used 104 % of a core while the daemon was measured"),
+        ] {
+            assert_eq!(report.disturbance().as_deref(), Some(expected));
+        }
     }
 
     #[test]

@@ -418,7 +418,7 @@ impl<D: ModelDialect> ModelSession for WsSession<D> {
     }
 
     fn uplink_stats(&self) -> UplinkStats {
-        self.stats
+        UplinkStats { waiting: self.link.waiting(), ..self.stats }
     }
 }
 

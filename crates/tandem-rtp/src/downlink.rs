@@ -134,6 +134,9 @@ impl Downlink {
     pub(crate) fn play(&mut self, now: Instant, item: ItemId, format: AudioFormat, audio: &[u8]) {
         let was_empty = self.playout.is_empty();
         self.newest = Some((item, true));
+        if self.converter.item() != Some(item) {
+            self.forget_stale_rest(now);
+        }
         let law = self.playout.law();
         let Self { converter, playout, refused, .. } = self;
         converter.convert(item, format, law, audio, &mut |item, bytes| {
@@ -144,6 +147,7 @@ impl Downlink {
 
     pub(crate) fn end_item(&mut self, now: Instant, item: ItemId) {
         let was_empty = self.playout.is_empty();
+        self.forget_stale_rest(now);
         if self.converter.item() == Some(item) {
             let law = self.playout.law();
             let Self { converter, playout, refused, .. } = self;
@@ -292,6 +296,17 @@ impl Downlink {
 
     pub(crate) fn heard(&self, item: ItemId) -> Option<Duration> {
         self.playout.heard(item.0)
+    }
+
+    /// What the resampler still holds of an item that ran dry is a click by now, not its end.
+    fn forget_stale_rest(&mut self, now: Instant) {
+        if self.playout.is_empty()
+            && let Some((dried, in_time_until)) = self.dry
+            && self.converter.item() == Some(dried)
+            && in_time_until.is_none_or(|until| now > until)
+        {
+            self.converter.reset();
+        }
     }
 
     fn note_arrival(&mut self, now: Instant, was_empty: bool, item: ItemId) {

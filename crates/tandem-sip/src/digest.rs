@@ -98,6 +98,8 @@ pub(crate) struct Authenticator {
     users: Vec<Credential>,
     secret: Secret,
     epoch: Instant,
+    /// Challenges given so far.
+    issued: u64,
     /// The highest count seen of each nonce that was used.
     counts: HashMap<String, (u32, Instant)>,
     failures: HashMap<IpAddr, (u32, Instant)>,
@@ -107,7 +109,15 @@ impl Authenticator {
     pub(crate) fn new(now: Instant, realm: &str, users: Vec<Credential>, secret: Secret) -> Self {
         // A quote would end the realm early.
         let realm = realm.replace(['"', '\\', '\r', '\n'], "");
-        Self { realm, users, secret, epoch: now, counts: HashMap::new(), failures: HashMap::new() }
+        Self {
+            realm,
+            users,
+            secret,
+            epoch: now,
+            issued: 0,
+            counts: HashMap::new(),
+            failures: HashMap::new(),
+        }
     }
 
     /// Whether there is anybody who could authenticate.
@@ -115,9 +125,12 @@ impl Authenticator {
         !self.users.is_empty()
     }
 
-    /// The values of the WWW-Authenticate headers, SHA-256 first (RFC 8760 §2.4).
-    pub(crate) fn challenges(&self, now: Instant, source: IpAddr, stale: bool) -> [String; 2] {
-        let nonce = self.nonce(now.saturating_duration_since(self.epoch).as_secs(), source);
+    /// The values of the WWW-Authenticate headers, SHA-256 first (RFC 8760 §2.4). Each challenge has a nonce of its own:
+    /// calls that come at once all count theirs from 1.
+    pub(crate) fn challenges(&mut self, now: Instant, source: IpAddr, stale: bool) -> [String; 2] {
+        self.issued += 1;
+        let seconds = now.saturating_duration_since(self.epoch).as_secs();
+        let nonce = self.nonce(seconds, self.issued, source);
         Algorithm::ALL.map(|algorithm| {
             format!(
                 "Digest realm=\"{}\", nonce=\"{nonce}\", algorithm={}, qop=\"auth\"{}",
@@ -219,25 +232,19 @@ impl Authenticator {
         Ok(username.to_owned())
     }
 
-    /// `<seconds>-<keyed hash of seconds and source>`: bound to time and place without keeping anything.
-    fn nonce(&self, seconds: u64, source: IpAddr) -> String {
-        let source = source.to_string();
-        format!(
-            "{seconds:x}-{}",
-            hex(&self.secret.hash(&["nonce", &seconds.to_string(), &source])[..16])
-        )
+    /// `<seconds>-<number>-<keyed hash of both and source>`: bound to time and place without keeping anything.
+    fn nonce(&self, seconds: u64, number: u64, source: IpAddr) -> String {
+        let words = ["nonce", &seconds.to_string(), &number.to_string(), &source.to_string()];
+        format!("{seconds:x}-{number:x}-{}", hex(&self.secret.hash(&words)[..16]))
     }
 
     fn is_fresh(&self, now: Instant, source: IpAddr, nonce: &str) -> bool {
-        let Some(seconds) =
-            nonce.split_once('-').and_then(|(seconds, _)| u64::from_str_radix(seconds, 16).ok())
-        else {
-            return false;
-        };
+        let mut numbers = nonce.split('-').map_while(|part| u64::from_str_radix(part, 16).ok());
+        let (Some(seconds), Some(number)) = (numbers.next(), numbers.next()) else { return false };
         let elapsed = now.saturating_duration_since(self.epoch).as_secs();
         seconds <= elapsed
             && elapsed - seconds <= NONCE_LIFETIME.as_secs()
-            && bool::from(self.nonce(seconds, source).as_bytes().ct_eq(nonce.as_bytes()))
+            && bool::from(self.nonce(seconds, number, source).as_bytes().ct_eq(nonce.as_bytes()))
     }
 
     fn forget(&mut self, now: Instant) {
@@ -393,7 +400,7 @@ mod tests {
 
     /// The Authorization that answers the challenge given at `now`.
     fn credentials(
-        side: &Authenticator,
+        side: &mut Authenticator,
         now: Instant,
         algorithm: usize,
         password: &str,
@@ -415,9 +422,7 @@ mod tests {
         let mut side = authenticator(now);
         assert!(side.challenges(now, source(), false)[0].contains("algorithm=SHA-256"));
         for algorithm in [0, 1] {
-            // Another second, another nonce.
-            let now = now + Duration::from_secs(algorithm as u64);
-            let headers = credentials(&side, now, algorithm, "s3cret");
+            let headers = credentials(&mut side, now, algorithm, "s3cret");
             assert_eq!(
                 side.verify(now, source(), "INVITE", &headers),
                 Verdict::Valid("pbx1".into())
@@ -426,10 +431,21 @@ mod tests {
     }
 
     #[test]
+    fn calls_that_come_at_once_are_all_let_in() {
+        let now = Instant::now();
+        let mut side = authenticator(now);
+        let answers: Vec<_> =
+            (0..20).map(|n| credentials(&mut side, now, n % 2, "s3cret")).collect();
+        for answer in &answers {
+            assert_eq!(side.verify(now, source(), "INVITE", answer), Verdict::Valid("pbx1".into()));
+        }
+    }
+
+    #[test]
     fn what_is_not_right_is_not_let_in() {
         let now = Instant::now();
         let mut side = authenticator(now);
-        let good = credentials(&side, now, 0, "s3cret");
+        let good = credentials(&mut side, now, 0, "s3cret");
         let value = good.get("Authorization").unwrap().to_owned();
         let no = Verdict::Challenge { stale: false };
         let stale = Verdict::Challenge { stale: true };
@@ -484,17 +500,17 @@ mod tests {
     fn three_wrong_passwords_are_enough_for_a_minute() {
         let now = Instant::now();
         let mut side = authenticator(now);
-        let wrong = credentials(&side, now, 1, "guess");
+        let wrong = credentials(&mut side, now, 1, "guess");
         let mut verdicts = Vec::new();
         for _ in 0..3 {
             verdicts.push(side.verify(now, source(), "INVITE", &wrong));
         }
         let no = Verdict::Challenge { stale: false };
         assert_eq!(verdicts, [no.clone(), no, Verdict::Refuse]);
-        let right = credentials(&side, now, 1, "s3cret");
+        let right = credentials(&mut side, now, 1, "s3cret");
         assert_eq!(side.verify(now, source(), "INVITE", &right), Verdict::Refuse);
         let later = now + Duration::from_secs(61);
-        let right = credentials(&side, later, 1, "s3cret");
+        let right = credentials(&mut side, later, 1, "s3cret");
         assert_eq!(side.verify(later, source(), "INVITE", &right), Verdict::Valid("pbx1".into()));
     }
 

@@ -83,9 +83,9 @@ pub fn run(args: &BenchArgs, progress: &dyn Fn(&str)) -> Result<BenchReport, Ben
 /// The report for a person.
 pub fn text(report: &BenchReport, paint: Paint) -> String {
     let mut text = format!("{}\n", report.table());
-    if !report.was_quiet() {
-        let warning = "the null relay was not the same before and after: something else was running on this machine";
-        text += &format!("{}\n", paint.warning(warning));
+    if let Some(disturbance) = report.disturbance() {
+        let warning = format!("this machine was not quiet: {disturbance}");
+        text += &format!("{}\n", paint.warning(&warning));
     }
     for target in report.targets() {
         let verdict = if target.met { paint.good("pass") } else { paint.bad("FAIL") };

@@ -156,6 +156,8 @@ fn exchange_settings(config: &Config) -> ExchangeSettings {
         ),
         max_calls: config.limits.max_calls as usize,
         retry_after: config.sip.retry_after,
+        codecs: config.sip.codecs.clone(),
+        codec_preference: config.sip.codec_preference,
         media_bind: config.media.bind,
         media_address: config.media.address,
         media_ports: config.media.ports.clone(),

@@ -4,18 +4,17 @@
 mod common;
 
 use std::{
-    net::{TcpListener, UdpSocket},
-    process::{Command, Output},
+    io::{Read, Write},
+    net::{TcpListener, TcpStream, UdpSocket},
     time::Duration,
 };
 
 use common::{
     Daemon,
-    caller::{Call, Caller, Heard, Message},
+    caller::{Call, Caller, Heard},
+    message::Message,
 };
-use md5::{Digest, Md5};
 use serde_json::Value;
-use sha2::Sha256;
 
 /// One agent that waits for the caller's keys, and says no more than shipped phrases.
 const RECEPTION: &str = r#"
@@ -40,7 +39,10 @@ fn say_goodbye(daemon: &Daemon, caller: &mut Caller, call: &mut Call) -> Value {
     caller.press(call, '#');
     caller.wait_for_bye(call);
     let records = daemon.wait_for_records(1);
-    records.into_iter().find(|record| record["sip_call_id"] == call.id()).expect("the call has a record")
+    records
+        .into_iter()
+        .find(|record| record["sip_call_id"] == call.id())
+        .expect("the call has a record")
 }
 
 /// Whether no packet is missing.
@@ -106,8 +108,7 @@ greeting = ""
     assert_eq!(response.status(), 503, "being full comes before being busy");
 
     caller.hang_up(&mut first);
-    daemon.wait_for_records(1);
-    let mut third = caller.connect("1");
+    let mut third = caller.connect_when_free("1");
     caller.hang_up(&mut second);
     caller.hang_up(&mut third);
     assert_eq!(daemon.wait_for_records(3).len(), 3, "calls that were refused leave no record");
@@ -144,91 +145,6 @@ fn an_address_that_is_not_trusted_is_forbidden() {
     Caller::udp(daemon.sip).connect("200");
 }
 
-const USERS: &str = "[sip]\ntrusted = []\nrealm = \"example\"\nusers = [{ username = \"pbx\", password_env = \"TEST_MODEL_KEY\" }]\n";
-const PASSWORD: &str = tandem_sim::FakeConfig::KEY;
-
-fn hash<D: Digest>(text: &str) -> String {
-    D::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// The Authorization that answers the challenge of `algorithm` (RFC 7616 §3.4).
-fn authorization<D: Digest>(challenged: &Message, algorithm: &str, uri: &str, password: &str) -> String {
-    let marked = format!("algorithm={algorithm}");
-    let challenge = challenged
-        .headers("WWW-Authenticate")
-        .find(|challenge| challenge.split(", ").any(|part| part.trim() == marked))
-        .unwrap_or_else(|| panic!("no challenge with {algorithm} in {challenged:?}"));
-    assert!(challenge.contains("realm=\"example\"") && challenge.contains("qop=\"auth\""), "{challenge}");
-    let (_, rest) = challenge.split_once("nonce=\"").expect("a challenge has a nonce");
-    let nonce = rest.split('"').next().expect("it ends");
-    let secret = hash::<D>(&format!("pbx:example:{password}"));
-    let request = hash::<D>(&format!("INVITE:{uri}"));
-    let response = hash::<D>(&format!("{secret}:{nonce}:00000001:0a4f113b:auth:{request}"));
-    format!(
-        "Digest username=\"pbx\", realm=\"example\", nonce=\"{nonce}\", uri=\"{uri}\", response=\"{response}\", \
-         algorithm={algorithm}, cnonce=\"0a4f113b\", qop=auth, nc=00000001"
-    )
-}
-
-#[test]
-fn a_stranger_is_challenged_and_let_in_by_either_digest() {
-    let daemon = daemon(USERS);
-    for (algorithm, authorize) in [
-        ("MD5", authorization::<Md5> as fn(&Message, &str, &str, &str) -> String),
-        ("SHA-256", authorization::<Sha256>),
-    ] {
-        let mut caller = Caller::udp(daemon.sip);
-        let mut call = caller.dial("200");
-        let offer = caller.sdp("0 101", "sendrecv");
-        let challenged = caller.ask(&mut call, "INVITE", &[], &offer);
-        assert_eq!(challenged.status(), 401, "{algorithm}");
-        let first = challenged.header("WWW-Authenticate");
-        assert!(first.contains("algorithm=SHA-256"), "the stronger one comes first: {first}");
-
-        let wrong = authorize(&challenged, algorithm, call.target(), "guess");
-        let refused = caller.ask(&mut call, "INVITE", &[("Authorization", &wrong)], &offer);
-        assert_eq!(refused.status(), 401, "{algorithm}");
-        let right = authorize(&refused, algorithm, call.target(), PASSWORD);
-        let answered = caller.ask(&mut call, "INVITE", &[("Authorization", &right)], &offer);
-        assert_eq!(answered.status(), 200, "{algorithm}");
-        caller.acknowledge(&call, "");
-        caller.listen(&call, 3);
-        caller.hang_up(&mut call);
-
-        let mut replay = caller.dial("200");
-        let replayed = caller.ask(&mut replay, "INVITE", &[("Authorization", &right)], &offer);
-        assert_eq!(replayed.status(), 401, "{algorithm}: an answer is good for one call");
-    }
-}
-
-/// `tandem call`, which hangs up a second after the answer.
-fn softphone(daemon: &Daemon, more: &[&str]) -> (Output, Value) {
-    let output = Command::new(env!("CARGO_BIN_EXE_tandem"))
-        .args(["call", &format!("sip:200@{}", daemon.sip), "--json", "--hang-up", "500ms"])
-        .args(more)
-        .output()
-        .expect("the softphone runs");
-    let report = serde_json::from_slice(&output.stdout);
-    let report = report.unwrap_or_else(|error| panic!("{error}: {output:?}"));
-    (output, report)
-}
-
-#[test]
-fn the_softphone_is_let_in_with_its_password_and_not_with_another() {
-    let daemon = daemon(USERS);
-    let (output, report) = softphone(&daemon, &["--user", "pbx", "--password", PASSWORD]);
-    assert_eq!(output.status.code(), Some(0), "{report}");
-    assert_eq!(report["ended"], "we hung up");
-    for (user, password) in [("pbx", "guess"), ("nobody", PASSWORD)] {
-        let (output, report) = softphone(&daemon, &["--user", user, "--password", password]);
-        assert_eq!(output.status.code(), Some(1), "{report}");
-        assert_eq!(report["ended"], "refused: 401 Unauthorized", "{user}");
-    }
-    let (output, report) = softphone(&daemon, &[]);
-    assert_eq!((output.status.code(), &report["ended"]), (Some(1), &Value::from("refused: 401 Unauthorized")));
-    assert_eq!(daemon.wait_for_records(1).len(), 1);
-}
-
 #[test]
 fn options_tells_what_an_invite_would_get() {
     let daemon = daemon("");
@@ -237,7 +153,10 @@ fn options_tells_what_an_invite_would_get() {
         let response = caller.ask(&mut ping, "OPTIONS", &[], "");
         assert_eq!(response.status(), 200);
         for method in ["INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "UPDATE", "INFO", "NOTIFY"] {
-            assert!(response.header("Allow").split(", ").any(|allowed| allowed == method), "{method}");
+            assert!(
+                response.header("Allow").split(", ").any(|allowed| allowed == method),
+                "{method}"
+            );
         }
         assert_eq!(response.header("Accept"), "application/sdp");
         assert!(response.header("Supported").contains("timer"));
@@ -256,11 +175,16 @@ fn what_we_do_not_know_is_named_in_the_refusal() {
         assert!(response.header("Allow").contains("INVITE"));
     }
     for method in ["BYE", "INFO", "UPDATE"] {
-        assert_eq!(caller.ask(&mut outside, method, &[], "").status(), 481, "{method} without a call");
+        assert_eq!(
+            caller.ask(&mut outside, method, &[], "").status(),
+            481,
+            "{method} without a call"
+        );
     }
     let mut demanding = caller.dial("200");
     let offer = caller.sdp("0", "sendrecv");
-    let response = caller.ask(&mut demanding, "INVITE", &[("Require", "precondition, timer")], &offer);
+    let response =
+        caller.ask(&mut demanding, "INVITE", &[("Require", "precondition, timer")], &offer);
     assert_eq!((response.status(), response.header("Unsupported")), (420, "precondition"));
     let mut text = caller.dial("200");
     let response = caller.ask(&mut text, "INVITE", &[("Content-Type", "text/plain")], "hello");
@@ -298,10 +222,96 @@ fn a_call_over_tcp_is_a_call() {
     assert!(call.target().contains(";transport=tcp"), "{}", call.target());
     caller.listen(&call, 5);
     let record = say_goodbye(&daemon, &mut caller, &mut call);
-    assert_eq!((&record["end_reason"], &record["ended_by"]), (&"caller_goodbye".into(), &"agent".into()));
+    assert_eq!(
+        (&record["end_reason"], &record["ended_by"]),
+        (&"caller_goodbye".into(), &"agent".into())
+    );
     let mut call = caller.connect("200");
     caller.hang_up(&mut call);
     assert_eq!(daemon.wait_for_records(2)[1]["end_reason"], "caller_hangup");
+}
+
+#[test]
+fn a_stream_is_read_however_it_is_cut() {
+    let daemon = daemon("");
+    let mut caller = Caller::tcp(daemon.tcp);
+    let mut call = caller.dial("200");
+    let offer = caller.sdp("0 101", "sendrecv");
+    let invite = caller.prepare(&mut call, "INVITE", &[], &offer);
+    for piece in invite.text().as_bytes().chunks(50) {
+        caller.send(std::str::from_utf8(piece).expect("the request is ASCII"));
+    }
+    assert_eq!(caller.finish(&mut call, &invite).status(), 200);
+    caller.acknowledge(&call, "");
+    caller.send("\r\n\r\n"); // A keep-alive (RFC 5626 §3.5.1).
+    let (mut first, mut second) = (caller.dial("a"), caller.dial("b"));
+    let pings = [&mut first, &mut second].map(|ping| caller.prepare(ping, "OPTIONS", &[], ""));
+    caller.send(&pings.each_ref().map(|ping| ping.text()).concat());
+    assert_eq!(caller.finish(&mut second, &pings[1]).status(), 200);
+    assert_eq!(caller.finish(&mut first, &pings[0]).status(), 200);
+
+    // What can't be SIP costs the connection that brought it, and no other.
+    for junk in ["\0\x01\x02 no SIP at all\r\n\r\n".to_owned(), "X".repeat(200_000), endless_body()]
+    {
+        let mut stream = TcpStream::connect(daemon.tcp).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        let closed = stream.write_all(junk.as_bytes()).is_err();
+        assert!(closed || ends(&mut stream), "{:.40}", junk.escape_debug().to_string());
+    }
+    caller.listen(&call, 5);
+    caller.hang_up(&mut call);
+}
+
+/// A request whose body is longer than any we take.
+fn endless_body() -> String {
+    format!(
+        "INVITE sip:200@127.0.0.1 SIP/2.0\r\nContent-Length: 4000000000\r\n\r\n{}",
+        "v".repeat(200_000)
+    )
+}
+
+/// Whether the other side closes the stream.
+fn ends(stream: &mut TcpStream) -> bool {
+    let mut rest = Vec::new();
+    match stream.read_to_end(&mut rest) {
+        Ok(_) => true,
+        Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
+    }
+}
+
+#[test]
+fn a_call_outlives_the_connection_it_came_by() {
+    let daemon = daemon("");
+    let mut caller = Caller::tcp(daemon.tcp);
+    let mut call = caller.connect("200");
+    caller.listen(&call, 5);
+    caller.reconnect();
+    caller.listen(&call, 5);
+    let record = say_goodbye(&daemon, &mut caller, &mut call);
+    assert_eq!(record["end_reason"], "caller_goodbye");
+}
+
+#[test]
+fn an_invite_that_comes_again_is_one_call() {
+    let daemon = daemon("");
+    let mut caller = Caller::udp(daemon.sip);
+    let mut call = caller.dial("200");
+    let offer = caller.sdp("0 101", "sendrecv");
+    let invite = caller.start(&mut call, "INVITE", &[], &offer);
+    caller.send(invite.text());
+    let merged = invite.over_another_branch();
+    caller.send(merged.text());
+    assert_eq!(caller.finish(&mut call.clone(), &merged).status(), 482);
+    assert_eq!(caller.finish(&mut call, &invite).status(), 200);
+    caller.send(invite.text());
+    for _ in 0..2 {
+        caller.wait_for(&invite, 200); // Again and again until the ACK.
+    }
+    caller.acknowledge(&call, "");
+    caller.listen(&call, 5);
+    caller.hang_up(&mut call);
+    assert_eq!(daemon.wait_for_records(1).len(), 1);
+    assert_eq!(daemon.log().iter().filter(|line| line.contains("call comes in")).count(), 1);
 }
 
 #[test]
@@ -347,7 +357,11 @@ fn session_timers_are_agreed_on() {
 
     let mut plain = caller.dial("200");
     let response = caller.ask(&mut plain, "INVITE", &[("Session-Expires", "90")], &offer);
-    assert_eq!(response.header("Session-Expires"), "90;refresher=uas", "who knows no timer is refreshed by us");
+    assert_eq!(
+        response.header("Session-Expires"),
+        "90;refresher=uas",
+        "who knows no timer is refreshed by us"
+    );
     caller.acknowledge(&plain, "");
     caller.hang_up(&mut plain);
     caller.hang_up(&mut call);
@@ -373,7 +387,9 @@ models = ["silent"]
 "#,
         silent.local_addr().unwrap()
     ));
-    for mut caller in [Caller::udp(daemon.sip), Caller::tcp(daemon.tcp)] {
+    for (mut caller, count) in
+        [Caller::udp(daemon.sip), Caller::tcp(daemon.tcp)].into_iter().zip(1..)
+    {
         let mut call = caller.dial("200");
         let offer = caller.sdp("0 101", "sendrecv");
         let invite = caller.start(&mut call, "INVITE", &[("X-Tenant", "acme")], &offer);
@@ -381,14 +397,15 @@ models = ["silent"]
         assert!(ringing.header("To").contains(";tag="));
         assert_eq!(caller.cancel(&mut call).status(), 200);
         assert_eq!(caller.finish(&mut call, &invite).status(), 487);
-    }
-    for record in daemon.wait_for_records(2) {
-        assert_eq!((&record["end_reason"], &record["ended_by"]), (&"cancelled".into(), &"caller".into()));
+        let records = daemon.wait_for_records(count);
+        let record = &records[count - 1];
+        assert_eq!(
+            (&record["end_reason"], &record["ended_by"]),
+            (&"cancelled".into(), &"caller".into())
+        );
         assert_eq!(record["answered_at"], Value::Null);
         assert_eq!(record["variables"]["X-Tenant"], "acme");
     }
-    // The daemon is not short of a call afterwards.
-    assert!(daemon.log().iter().all(|line| !line.contains("ERROR")));
 }
 
 #[test]
@@ -409,7 +426,10 @@ fn a_digit_by_info_and_headers_reach_the_call() {
     caller.acknowledge(&call, "");
     caller.listen(&call, 3);
     let record = say_goodbye(&daemon, &mut caller, &mut call);
-    assert_eq!((&record["end_reason"], &record["ended_by"]), (&"caller_goodbye".into(), &"agent".into()));
+    assert_eq!(
+        (&record["end_reason"], &record["ended_by"]),
+        (&"caller_goodbye".into(), &"agent".into())
+    );
     assert_eq!(record["tools"][0]["name"], "end_call", "{record}");
     let variables = &record["variables"];
     assert_eq!(variables["X-Tenant"], "acme; region=\"eu\"");
@@ -417,19 +437,24 @@ fn a_digit_by_info_and_headers_reach_the_call() {
     assert_eq!(variables["User-to-User"], "56a390f3d2b7310023a2;encoding=hex");
     assert_eq!(variables["Diversion"], "<sip:4930@192.0.2.1>;reason=no-answer");
     assert_eq!(variables["Subject"], Value::Null);
-    assert_eq!((&record["from"]["number"], &record["from"]["name"]), (&"+13055550100".into(), &"Test".into()));
+    assert_eq!(
+        (&record["from"]["number"], &record["from"]["name"]),
+        (&"+13055550100".into(), &"Test".into())
+    );
     assert_eq!(record["to"]["number"], "200");
 }
 
 /// Datagrams of every wrong kind, by number.
 fn junk(n: usize) -> Vec<u8> {
-    let random = |length: usize| (0..length).map(|i| (n * 31 + i * i * 7 + i / 3) as u8).collect::<Vec<_>>();
+    let random =
+        |length: usize| (0..length).map(|i| (n * 31 + i * i * 7 + i / 3) as u8).collect::<Vec<_>>();
     match n % 8 {
         0 => Vec::new(),
         1 => random(12),
         2 => random(1_200),
         3 => b"\r\n\r\n".to_vec(),
-        4 => format!("INVITE sip:200@127.0.0.1 SIP/2.0\r\nContent-Length: {n}99999\r\n\r\n").into_bytes(),
+        4 => format!("INVITE sip:200@127.0.0.1 SIP/2.0\r\nContent-Length: {n}99999\r\n\r\n")
+            .into_bytes(),
         5 => b"SIP/2.0 200 OK\r\nVia: SIP/2.0/UDP 127.0.0.1\r\nCSeq: 1 INVITE\r\n\r\n".to_vec(),
         6 => [&[0x80, 0x00, 0xFF, 0xFF][..], &random(168)].concat(), // RTP of a stream that nobody announced.
         _ => [&[0x80, 0xC8, 0xFF, 0xFF][..], &random(24)].concat(),
@@ -442,7 +467,8 @@ fn junk_on_its_ports_does_not_disturb_a_call() {
     let mut caller = Caller::udp(daemon.sip);
     let mut call = caller.connect("200");
     let media = call.media.expect("it is answered");
-    let strangers = ["127.0.0.1", "127.0.0.2"].map(|address| UdpSocket::bind((address, 0)).unwrap());
+    let strangers =
+        ["127.0.0.1", "127.0.0.2"].map(|address| UdpSocket::bind((address, 0)).unwrap());
     let mut heard = caller.listen(&call, 10);
     for n in 0..2_000 {
         let datagram = junk(n);
@@ -460,8 +486,31 @@ fn junk_on_its_ports_does_not_disturb_a_call() {
     let record = say_goodbye(&daemon, &mut caller, &mut call);
     assert_eq!(record["end_reason"], "caller_goodbye");
     let quality = &record["quality"];
-    assert!(quality["packets_received"].as_u64() <= Some(u64::from(u16::MAX)), "{quality}");
+    let (received, sent) =
+        (quality["packets_received"].as_u64().expect("a count"), u64::from(caller.rtp_sent()));
+    assert!(
+        (sent / 2..=sent).contains(&received),
+        "only the caller's stream is the call's: {sent} sent, {quality}"
+    );
     caller.connect("200");
+}
+
+#[test]
+fn a_stranger_who_asks_too_often_is_not_answered() {
+    let daemon =
+        daemon("[sip]\ntrusted = [\"127.0.0.1\"]\nrequests_per_second = 20\nrequest_burst = 100\n");
+    let mut stranger = Caller::udp_from("127.0.0.2", daemon.sip);
+    let mut caller = Caller::udp(daemon.sip);
+    let mut call = caller.connect("200");
+    const ASKED: usize = 200;
+    for _ in 0..ASKED {
+        let mut ping = stranger.dial("ping");
+        stranger.start(&mut ping, "OPTIONS", &[], "");
+    }
+    caller.hang_up(&mut call);
+    // A twentieth of what a trusted source may: five at once, and one a second.
+    let answered = stranger.unclaimed();
+    assert!((5..ASKED / 10).contains(&answered), "{answered} answers");
 }
 
 #[test]

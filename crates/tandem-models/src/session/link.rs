@@ -103,6 +103,14 @@ impl<D: ModelDialect> Link<D> {
         }
     }
 
+    /// Bytes handed over which the socket has not taken yet.
+    pub(super) fn waiting(&self) -> usize {
+        match &self.state {
+            State::Open(socket) => socket.waiting(),
+            _ => 0,
+        }
+    }
+
     /// Sends a frame of audio unless more than `limit` bytes wait already. False when it was dropped.
     pub(super) fn send_audio(
         &mut self,

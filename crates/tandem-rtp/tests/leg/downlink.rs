@@ -444,3 +444,25 @@ fn what_is_sent_is_valid_rtp() {
     assert_eq!(bytes[..2], [0x80, 0]);
     assert!(RtpPacket::parse(&bytes).is_ok());
 }
+
+#[test]
+fn the_rest_in_the_resampler_is_no_click_long_after_the_item() {
+    const PCM24: AudioFormat = AudioFormat::Pcm16(SampleRate::Hz24000);
+    let loud: Vec<u8> = [0x20, 0x4E].repeat(24 * 200);
+    for (name, prompt) in [("its end", None), ("another item", Some(speech(40)))] {
+        let mut world = World::answered(MU);
+        world.run(millis(100));
+        world.play(1, PCM24, &loud);
+        world.run(millis(2_000));
+        let before = sent_audio(&world).len();
+        let length = prompt.as_ref().map_or(0, Vec::len);
+        match prompt {
+            None => world.end_item(1),
+            Some(prompt) => world.play(2, MU, &prompt),
+        }
+        world.run(millis(1_000));
+        assert_eq!(sent_audio(&world).len() - before, length, "{name}");
+        assert_eq!(world.leg.counters().underruns, 0, "{name}");
+        world.assert_stream_is_honest();
+    }
+}

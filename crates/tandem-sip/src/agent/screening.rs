@@ -216,7 +216,7 @@ impl UserAgent {
 
     /// A 401 with one header line for each algorithm.
     pub(super) fn challenge(
-        &self,
+        &mut self,
         now: Instant,
         arrival: &Arrival,
         request: &Request,

@@ -3,14 +3,18 @@
 use std::{
     collections::VecDeque,
     io::{ErrorKind, Read, Write},
-    net::{IpAddr, SocketAddr, TcpStream, UdpSocket},
+    net::{SocketAddr, TcpStream, UdpSocket},
     sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 
 use tandem_media::{Law, g711};
 
-use super::PATIENCE;
+use super::{
+    PATIENCE,
+    message::{Message, take_message},
+    wait_until,
+};
 
 /// How long a request over UDP waits for an answer until it is sent again (RFC 3261 §17.1.1.1, T1).
 const T1: Duration = Duration::from_millis(500);
@@ -22,73 +26,32 @@ fn serial() -> u32 {
     SERIAL.fetch_add(1, Ordering::Relaxed)
 }
 
-/// One SIP message as it stood on the wire.
-#[derive(Debug, Clone)]
-pub(crate) struct Message {
-    head: String,
-    /// What follows the empty line.
-    pub(crate) body: String,
-}
-
-impl Message {
-    /// The status of a response; 0 for a request.
-    pub(crate) fn status(&self) -> u16 {
-        let words = self.head.strip_prefix("SIP/2.0 ");
-        words.map_or(0, |words| words[..3].parse().expect("a status is a number"))
-    }
-
-    /// The method of a request; the version for a response.
-    pub(crate) fn method(&self) -> &str {
-        self.head.split(' ').next().unwrap_or_default()
-    }
-
-    /// The value of the header `name`; panics when it is not there.
-    pub(crate) fn header(&self, name: &str) -> &str {
-        let mut values = self.headers(name);
-        values.next().unwrap_or_else(|| panic!("no {name} in {}", self.head))
-    }
-
-    /// The values of all header lines called `name`.
-    pub(crate) fn headers(&self, name: &str) -> impl Iterator<Item = &str> {
-        let lines = self.head.lines().skip(1).filter_map(|line| line.split_once(':'));
-        let named = lines.filter(move |(key, _)| key.trim().eq_ignore_ascii_case(name));
-        named.map(|(_, value)| value.trim())
-    }
-
-    /// Whether the SDP has the attribute line `a=name`.
-    pub(crate) fn has_attribute(&self, name: &str) -> bool {
-        self.body.lines().any(|line| line.strip_prefix("a=") == Some(name))
-    }
-
-    /// The formats of the audio line of the SDP.
-    pub(crate) fn formats(&self) -> Vec<&str> {
-        let line = self.body.lines().find_map(|line| line.strip_prefix("m=audio "));
-        line.expect("the SDP has audio").split(' ').skip(2).collect()
-    }
-
-    /// Where the SDP wants RTP.
-    pub(crate) fn media(&self) -> SocketAddr {
-        let after = |prefix| {
-            let line = self.body.lines().find_map(|line| line.strip_prefix(prefix));
-            line.and_then(|line| line.split(' ').next()).expect("the SDP has address and port")
-        };
-        let ip: IpAddr = after("c=IN IP4 ").parse().expect("an address");
-        SocketAddr::new(ip, after("m=audio ").parse().expect("a port"))
-    }
-
-    fn answers(&self, request: &Sent) -> bool {
-        self.status() > 0
-            && self.header("Via").contains(&request.branch)
-            && self.header("CSeq") == request.cseq
-    }
-}
-
 /// A request that was sent, as its response has to name it.
 #[derive(Debug, Clone)]
 pub(crate) struct Sent {
     text: String,
     branch: String,
     cseq: String,
+}
+
+impl Sent {
+    fn is_answered_by(&self, message: &Message) -> bool {
+        message.status() > 0
+            && message.header("Via").contains(&self.branch)
+            && message.header("CSeq") == self.cseq
+    }
+
+    /// The whole request.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The same request as it comes over another proxy: with another branch.
+    pub(crate) fn over_another_branch(&self) -> Self {
+        let branch = format!("z9hG4bKother{}", serial());
+        let text = self.text.replace(&self.branch, &branch);
+        Self { text, branch, cseq: self.cseq.clone() }
+    }
 }
 
 /// A dialog, or what is to become one.
@@ -137,7 +100,7 @@ enum Wire {
     Tcp(TcpStream, Vec<u8>),
 }
 
-/// The telephone.
+/// The telephone. Its calls share one RTP port, so only one of them can be listened to.
 pub(crate) struct Caller {
     wire: Wire,
     local: SocketAddr,
@@ -166,6 +129,15 @@ impl Caller {
         Self::new(Wire::Tcp(stream, Vec::new()), local)
     }
 
+    /// The same telephone after its TCP connection broke: it has another one.
+    pub(crate) fn reconnect(&mut self) {
+        let Wire::Tcp(stream, unread) = &mut self.wire else { panic!("there is no connection") };
+        let daemon = stream.peer_addr().expect("it was connected");
+        *stream = TcpStream::connect(daemon).expect("the daemon listens");
+        unread.clear();
+        self.local = stream.local_addr().expect("a connected socket has an address");
+    }
+
     fn new(wire: Wire, local: SocketAddr) -> Self {
         let rtp = UdpSocket::bind((local.ip(), 0)).expect("a port is free");
         Self { wire, local, rtp, sent_rtp: 0, inbox: VecDeque::new() }
@@ -192,7 +164,13 @@ impl Caller {
     /// A description of our end: its payload types, such as `0 8 101`, and its direction.
     pub(crate) fn sdp(&self, formats: &str, direction: &str) -> String {
         let (ip, port) = (self.local.ip(), self.rtp.local_addr().expect("it is bound").port());
-        let names = [("0", "PCMU/8000"), ("8", "PCMA/8000"), ("18", "G729/8000"), ("96", "opus/48000/2"), ("101", "telephone-event/8000")];
+        let names = [
+            ("0", "PCMU/8000"),
+            ("8", "PCMA/8000"),
+            ("18", "G729/8000"),
+            ("96", "opus/48000/2"),
+            ("101", "telephone-event/8000"),
+        ];
         let maps: String = formats
             .split(' ')
             .filter_map(|format| names.iter().find(|(number, _)| *number == format))
@@ -206,21 +184,40 @@ impl Caller {
     }
 
     /// Sends a new request of `call`; its `headers` stand beside the usual ones.
-    pub(crate) fn start(&mut self, call: &mut Call, method: &str, headers: &[(&str, &str)], body: &str) -> Sent {
+    pub(crate) fn start(
+        &mut self,
+        call: &mut Call,
+        method: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Sent {
+        let request = self.prepare(call, method, headers, body);
+        self.send(&request.text);
+        request
+    }
+
+    /// Writes a new request of `call` and leaves it to the test to send it.
+    pub(crate) fn prepare(
+        &self,
+        call: &mut Call,
+        method: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Sent {
         call.cseq += 1;
         let branch = format!("z9hG4bKt{}x{}", self.local.port(), serial());
-        let sent = self.request(call, method, &branch, call.cseq, headers, body);
+        let request = self.request(call, method, &branch, call.cseq, headers, body);
         if method == "INVITE" {
-            call.invite = Some(sent.clone());
+            call.invite = Some(request.clone());
         }
-        self.send(&sent.text);
-        sent
+        request
     }
 
     /// Waits for the final response to `sent`. What belongs to the transaction is done: a refused INVITE is
     /// acknowledged, and the dialog takes the tag and the Contact of a 2xx.
     pub(crate) fn finish(&mut self, call: &mut Call, sent: &Sent) -> Message {
-        let response = self.receive(Some(sent), |message| message.answers(sent) && message.status() >= 200);
+        let response = self
+            .receive(Some(sent), |message| sent.is_answered_by(message) && message.status() >= 200);
         if sent.cseq.ends_with(" INVITE") {
             if response.status() >= 300 {
                 let number = sent.cseq.split(' ').next().and_then(|number| number.parse().ok());
@@ -241,14 +238,22 @@ impl Caller {
     }
 
     /// Sends a request of `call` and waits for its final response.
-    pub(crate) fn ask(&mut self, call: &mut Call, method: &str, headers: &[(&str, &str)], body: &str) -> Message {
+    pub(crate) fn ask(
+        &mut self,
+        call: &mut Call,
+        method: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Message {
         let sent = self.start(call, method, headers, body);
         self.finish(call, &sent)
     }
 
     /// Waits for a provisional response of `status` to `sent`.
     pub(crate) fn wait_for(&mut self, sent: &Sent, status: u16) -> Message {
-        self.receive(Some(sent), |message| message.answers(sent) && message.status() == status)
+        self.receive(Some(sent), |message| {
+            sent.is_answered_by(message) && message.status() == status
+        })
     }
 
     /// Cancels the INVITE of `call`; the response to the CANCEL.
@@ -283,6 +288,18 @@ impl Caller {
         call
     }
 
+    /// Calls `number` until there is room: a call is forgotten a moment after its record is on disk.
+    pub(crate) fn connect_when_free(&mut self, number: &str) -> Call {
+        let mut connected = None;
+        wait_until("room for a call", || {
+            let (call, response) = self.call(number);
+            assert!([200, 486, 503].contains(&response.status()), "{response:?}");
+            connected = (response.status() == 200).then_some(call);
+            connected.is_some()
+        });
+        connected.expect("it was waited for")
+    }
+
     /// Changes the session: a re-INVITE whose 200 is acknowledged.
     pub(crate) fn reinvite(&mut self, call: &mut Call, direction: &str) -> Message {
         let offer = self.sdp("0 8 101", direction);
@@ -307,7 +324,9 @@ impl Caller {
 
     /// Waits until the daemon hangs up, and answers that.
     pub(crate) fn wait_for_bye(&mut self, call: &Call) -> Message {
-        let bye = self.receive(None, |message| message.method() == "BYE" && message.header("Call-ID") == call.id);
+        let bye = self.receive(None, |message| {
+            message.method() == "BYE" && message.header("Call-ID") == call.id
+        });
         let mut response = String::from("SIP/2.0 200 OK\r\n");
         for name in ["Via", "From", "To", "Call-ID", "CSeq"] {
             for value in bye.headers(name) {
@@ -365,12 +384,33 @@ impl Caller {
         })
     }
 
+    /// How many RTP packets it has sent.
+    pub(crate) fn rtp_sent(&self) -> u16 {
+        self.sent_rtp
+    }
+
+    /// How many messages have come that nobody has waited for.
+    pub(crate) fn unclaimed(&mut self) -> usize {
+        while let Some(message) = self.read() {
+            self.inbox.push_back(message);
+        }
+        self.inbox.len()
+    }
+
     /// Takes all RTP that has come already.
     pub(crate) fn forget_rtp(&mut self) {
         while self.hear(Duration::from_millis(1)).is_some() {}
     }
 
-    fn request(&self, call: &Call, method: &str, branch: &str, cseq: u32, headers: &[(&str, &str)], body: &str) -> Sent {
+    fn request(
+        &self,
+        call: &Call,
+        method: &str,
+        branch: &str,
+        cseq: u32,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Sent {
         let transport = if matches!(self.wire, Wire::Udp(..)) { "UDP" } else { "TCP" };
         let local = self.local;
         let mut text = format!(
@@ -405,7 +445,7 @@ impl Caller {
             assert!(Instant::now() < give_up, "nothing came, but: {:#?}; to {sent:#?}", self.inbox);
             match self.read() {
                 Some(message) => {
-                    resend = resend.filter(|sent| !message.answers(sent));
+                    resend = resend.filter(|sent| !sent.is_answered_by(&message));
                     self.inbox.push_back(message);
                 }
                 None => {
@@ -445,17 +485,6 @@ impl Caller {
             }
         }
     }
-}
-
-/// Takes the first whole message off `bytes`.
-fn take_message(bytes: &mut Vec<u8>) -> Option<Message> {
-    let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
-    let head = String::from_utf8(bytes[..end].to_vec()).expect("the daemon writes UTF-8");
-    let message = Message { head, body: String::new() };
-    let length: usize = message.header("Content-Length").parse().expect("a length is a number");
-    let body = bytes.get(end + 4..end + 4 + length)?.to_vec();
-    bytes.drain(..end + 4 + length);
-    Some(Message { body: String::from_utf8(body).expect("the daemon writes UTF-8"), ..message })
 }
 
 fn is_timeout(kind: ErrorKind) -> bool {

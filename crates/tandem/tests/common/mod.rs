@@ -4,6 +4,7 @@
 
 pub(crate) mod baresip;
 pub(crate) mod caller;
+pub(crate) mod message;
 
 use std::{
     fs,
@@ -78,7 +79,7 @@ impl Daemon {
             .spawn()
             .expect("the daemon starts");
         let log = lines(child.stderr.take().expect("stderr is piped"));
-        let mut listens = |transport| loop {
+        let listens = |transport| loop {
             let line = log.recv_timeout(PATIENCE).expect("the daemon says where it listens");
             if let Some(address) = listening(transport, &line) {
                 break address;
@@ -92,7 +93,8 @@ impl Daemon {
     /// Replaces the configuration on disk; SIGHUP makes the daemon read it.
     pub(crate) fn write_config(&self, config: &str) {
         let file = self.folder.path().join("tandem.toml");
-        fs::write(file, completed(config, &self.records)).expect("the configuration can be written");
+        fs::write(file, completed(config, &self.records))
+            .expect("the configuration can be written");
     }
 
     /// Its process id.
@@ -108,7 +110,8 @@ impl Daemon {
     /// The records on disk.
     pub(crate) fn records(&self) -> Vec<Value> {
         let text = fs::read_to_string(&self.records).unwrap_or_default();
-        text.lines().map(|line| serde_json::from_str(line).expect("a record is JSON")).collect()
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]); // One may be just being written.
+        whole.lines().map(|line| serde_json::from_str(line).expect("a record is JSON")).collect()
     }
 
     /// Waits until `count` records are on disk and returns all there are.

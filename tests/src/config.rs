@@ -1,0 +1,62 @@
+//! What one call is made of.
+
+use std::time::Duration;
+
+use tandem_attendant::Script as AttendantScript;
+use tandem_call::{AgentSpec, HistoryTurn, Patience, TransferOutcome};
+use tandem_models::ModelOptions;
+use tandem_sim::{FakeConfig, ToolScript};
+
+/// What one call is made of.
+pub struct WorldConfig {
+    /// The agent; it has as many models as there are servers.
+    pub agent: AgentSpec,
+    /// The agent's models, in order; none where nothing listens.
+    pub servers: Vec<Option<FakeConfig>>,
+    /// The vendor's model name, its default otherwise.
+    pub model: Option<&'static str>,
+    /// Options of all models.
+    pub options: ModelOptions,
+    /// 24 kHz PCM instead of G.711.
+    pub pcm: bool,
+    /// The client's unix time at the beginning.
+    pub unix_now: Duration,
+    /// What was said before.
+    pub history: Vec<HistoryTurn>,
+    /// What tools do.
+    pub tools: Vec<ToolScript>,
+    /// How long the machine waits for what.
+    pub patience: Patience,
+    /// How transfers end; one that is not listed is never heard of again.
+    pub transfers: Vec<TransferScript>,
+    /// What the attendant says.
+    pub script: AttendantScript,
+}
+
+impl WorldConfig {
+    /// A call to `agent` with a model for each of `servers`.
+    pub fn new(agent: AgentSpec, servers: Vec<Option<FakeConfig>>) -> Self {
+        Self {
+            agent,
+            servers,
+            model: None,
+            options: ModelOptions::default(),
+            pcm: false,
+            unix_now: Duration::from_secs(1_795_000_000),
+            history: Vec::new(),
+            tools: Vec::new(),
+            patience: Patience::default(),
+            transfers: Vec::new(),
+            script: AttendantScript::default(),
+        }
+    }
+}
+
+/// How a transfer ends.
+#[derive(Debug, Clone)]
+pub struct TransferScript {
+    /// After how long.
+    pub after: Duration,
+    /// How.
+    pub outcome: TransferOutcome,
+}
