@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::Value;
 use tandem_call::{
-    CallOutcome, LegQuality, ModelEvent, SignalCommand, Speaker, ToolCall, UplinkStats,
+    CallOutcome, LegQuality, ModelEvent, Prompt, SignalCommand, Speaker, ToolCall, UplinkStats,
 };
 use tandem_sim::{Ending, FakeConfig, FakeHandle, ReceivedMessage};
 
@@ -97,13 +97,19 @@ impl Finished {
         results
     }
 
-    /// What `speaker` said without the spaces, turns joined: of the agent also what was not heard.
+    /// What `speaker` said without the spaces, turns joined: of the agent also what was not heard, but not what Tandem
+    /// said by itself.
     pub fn said(&self, speaker: Speaker) -> String {
+        let prompts =
+            [Prompt::OneMoment, Prompt::Trouble, Prompt::Goodbye].map(|it| squeezed(it.text()));
         let turns = self.outcome.transcript.iter().filter(|turn| turn.role == speaker);
-        let text = turns.map(|turn| {
-            [turn.text.as_str(), turn.text_unheard.as_deref().unwrap_or_default()].concat()
-        });
-        squeezed(&text.collect::<String>())
+        turns
+            .map(|turn| {
+                let unheard = turn.text_unheard.as_deref().unwrap_or_default();
+                squeezed(&[turn.text.as_str(), unheard].concat())
+            })
+            .filter(|text| speaker == Speaker::Caller || !prompts.contains(text))
+            .collect()
     }
 
     /// What is not as it must be in every call.

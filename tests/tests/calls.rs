@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tandem_call::{
-    Digit, EndReason, EndedBy, Greeting, HangupCause, Input, SignalCommand,
-    SignalEvent, TransferOutcome,
+    Digit, EndReason, EndedBy, Greeting, HangupCause, Input, SignalCommand, SignalEvent,
+    TransferOutcome,
 };
 use tandem_sim::{
     Action, Answer, AnswerEnd, Ending, FakeConfig, Profile, Provider, Response, ResponseOutput,

@@ -87,20 +87,9 @@ static PHRASES: &[Phrase] = &[
     phrase!("digit_9", Answer, "Nine."),
 ];
 
-/// The words of `prompt`.
-pub(crate) fn prompt_text(prompt: Prompt) -> &'static str {
-    match prompt {
-        Prompt::OneMoment => "One moment, please.",
-        Prompt::Trouble => "Sorry, I am having trouble. Please stay on the line.",
-        Prompt::Goodbye => {
-            "I am sorry, I can't go on with this call. Please call again later. Goodbye."
-        }
-    }
-}
-
 /// `prompt` at 8 kHz.
 pub(crate) fn prompt(prompt: Prompt) -> Arc<[i16]> {
-    let phrases = compose(prompt_text(prompt)).expect("each prompt is made of shipped phrases");
+    let phrases = compose(prompt.text()).expect("each prompt is made of shipped phrases");
     join(&phrases).into()
 }
 

@@ -214,11 +214,6 @@ impl Voice {
         Arc::clone(pcm)
     }
 
-    /// What is said in `prompt`.
-    pub fn prompt_text(prompt: Prompt) -> &'static str {
-        phrases::prompt_text(prompt)
-    }
-
     /// Renders `text`, at most [`Sentence::MAX_CHARS`] long, in `language` (BCP-47).
     ///
     /// Work begins with the call, not with the first poll, and is shared by all who ask for the same. Where no program

@@ -89,12 +89,25 @@ pub struct Cut {
 /// A sentence Tandem says by itself, rendered before any call needs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Prompt {
-    /// "One moment, please."
+    /// The caller waits.
     OneMoment,
-    /// "Sorry, I am having trouble. Please stay on the line."
+    /// The caller waits for a model that is gone or says nothing.
     Trouble,
-    /// "I am sorry, I can't go on with this call. Please call again later. Goodbye."
+    /// The call ends by our own decision.
     Goodbye,
+}
+
+impl Prompt {
+    /// What is said in it.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::OneMoment => "One moment, please.",
+            Self::Trouble => "Sorry, I am having trouble. Please stay on the line.",
+            Self::Goodbye => {
+                "I am sorry, I can't go on with this call. Please call again later. Goodbye."
+            }
+        }
+    }
 }
 
 /// Orders to the media of a leg.
@@ -106,8 +119,6 @@ pub enum LegCommand {
     Play { item: ItemId, prompt: Prompt },
     /// Pause playout (hold) or go on with it.
     Pause(bool),
-    /// Send these digits as telephone-events.
-    SendDigits(Vec<Digit>),
 }
 
 /// Reports of the media of a leg.

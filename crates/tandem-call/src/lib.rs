@@ -12,6 +12,8 @@ mod model;
 mod record;
 mod session;
 mod standard_tools;
+#[cfg(test)]
+mod testing;
 mod tool;
 
 pub use agent::{AgentSpec, Greeting, LateResults, TransferRoutes};

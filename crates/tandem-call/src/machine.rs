@@ -61,12 +61,16 @@ pub struct Patience {
     pub answer_after: Duration,
     /// A caller who waits for an answer hears nothing at most this long.
     pub dead_air: Duration,
+    /// A caller who was told to wait, and still waits, hears nothing at most this long.
+    pub dead_air_again: Duration,
     /// A model that must answer and says nothing at all for this long is lost.
     pub stall: Duration,
-    /// A model that dropped a turn is reminded once after this.
+    /// A model that does not begin to answer, or dropped the turn, is reminded once after this.
     pub nudge: Duration,
     /// A session is ready within this, or it is lost.
     pub connect: Duration,
+    /// A lost session that is dialled again is ready within this, or the next model is asked.
+    pub redial: Duration,
 }
 
 impl Default for Patience {
@@ -74,9 +78,11 @@ impl Default for Patience {
         Self {
             answer_after: Duration::from_millis(1_500),
             dead_air: Duration::from_millis(1_500),
-            stall: Duration::from_secs(8),
+            dead_air_again: Duration::from_millis(1_800),
+            stall: Duration::from_millis(5_500),
             nudge: Duration::from_secs(3),
             connect: Duration::from_secs(10),
+            redial: Duration::from_secs(2),
         }
     }
 }
@@ -396,6 +402,9 @@ impl CallMachine {
         if !self.in_conversation() {
             return;
         }
+        if self.digits.is_empty() {
+            self.ledger.caller_began(now);
+        }
         let complete = self.digits.push(digit) || self.abilities.takes_digits;
         if complete && self.chain.is_ready() {
             self.send_digits();
@@ -443,7 +452,7 @@ impl CallMachine {
     }
 
     fn play(&mut self, now: Instant, prompt: Prompt) -> ItemId {
-        let item = self.playout.add_prompt();
+        let item = self.playout.add_prompt(prompt);
         self.timers.start(Timer::Prompt, now, LONGEST_PROMPT);
         self.emit(Output::Leg(LegCommand::Play { item, prompt }));
         item

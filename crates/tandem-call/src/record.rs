@@ -108,8 +108,13 @@ pub struct LegQuality {
     pub packets_late: u64,
     /// RFC 3550 interarrival jitter of the caller's stream.
     pub jitter_ms: f64,
-    /// Estimated listening quality of the caller's stream, 1.0 to 4.5 (G.107).
-    pub mos: f64,
+    /// Estimated conversational quality of the caller's stream, 1.0 to 4.4 (G.107): the mean over sliding windows of ten
+    /// seconds; absent when nothing was received.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mos: Option<f64>,
+    /// The worst of those windows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mos_min: Option<f64>,
     /// Round trip by RTCP, where the peer reports.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rtt_ms: Option<f64>,

@@ -312,11 +312,6 @@ impl Conversation {
             }
             Output::Leg(LegCommand::ClearPlayout) => self.leg.clear(),
             Output::Leg(LegCommand::Pause(paused)) => self.leg.pause(self.now, paused),
-            Output::Leg(LegCommand::SendDigits(digits)) => {
-                if let Err(error) = self.leg.send_digits(self.now, &digits) {
-                    tracing::warn!(%error, "digits are not sent");
-                }
-            }
             Output::Model(command) => self.orders.push_back(SessionOrder::Command(command)),
             Output::OpenModel { index, history, apologise } => {
                 self.orders.push_back(SessionOrder::Open { index, history, apologise });

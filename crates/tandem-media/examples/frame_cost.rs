@@ -61,6 +61,7 @@ fn sound(rate: SampleRate) -> Vec<i16> {
 }
 
 /// The best of many short runs, which is the one nothing else disturbed.
+#[expect(clippy::disallowed_methods, reason = "it is the cost in real time that is asked for")]
 fn report<T>(name: &str, mut frame: impl FnMut() -> T) {
     const FRAMES: u32 = 500;
     let best = (0..60)

@@ -6,6 +6,12 @@ use tandem_call::{ToolCallId, ToolOutcome};
 /// Calls that may wait at once; a model that opens more gets a refusal for each.
 const MAX_OPEN: usize = 32;
 
+/// Bytes of arguments that are read: they are the one thing of a message that becomes a tree.
+const MAX_ARGUMENTS: usize = 32 << 10;
+
+/// Characters that are kept of arguments which are not read.
+const MAX_REFUSED: usize = 1_000;
+
 /// The calls of one connection that have no result yet, and those of connections before it.
 #[derive(Debug, Default)]
 pub(crate) struct Calls {
@@ -74,6 +80,19 @@ pub(crate) fn result_object(outcome: ToolOutcome) -> Option<Value> {
     }
 }
 
+/// The arguments of a call: an object, empty where nothing is written. Of anything else the beginning as it is written.
+pub(crate) fn arguments(written: &str) -> Result<Value, String> {
+    if written.trim().is_empty() {
+        return Ok(json!({}));
+    }
+    if written.len() <= MAX_ARGUMENTS
+        && let Ok(arguments @ Value::Object(_)) = serde_json::from_str(written)
+    {
+        return Ok(arguments);
+    }
+    Err(written.chars().take(MAX_REFUSED).collect())
+}
+
 /// A result in words, for a model that does not know the call any more.
 pub(crate) fn result_text(name: &str, result: &Value) -> String {
     format!("The tool {name} that was called before has answered: {result}")
@@ -123,6 +142,16 @@ mod tests {
         let mut calls = Calls::default();
         let taken = (0..100).filter(|n| calls.open(&id(&n.to_string()), "x")).count();
         assert_eq!(taken, MAX_OPEN);
+    }
+
+    #[test]
+    fn arguments_are_an_object_of_bounded_size() {
+        assert_eq!(arguments(r#"{"a":1}"#), Ok(json!({ "a": 1 })));
+        assert_eq!(arguments(" "), Ok(json!({})));
+        assert_eq!(arguments("[1]"), Err("[1]".into()));
+        assert_eq!(arguments("{"), Err("{".into()));
+        let long = format!(r#"{{"a":[{}1]}}"#, "[1],".repeat(MAX_ARGUMENTS / 4));
+        assert_eq!(arguments(&long), Err(long[..MAX_REFUSED].to_owned()));
     }
 
     #[test]

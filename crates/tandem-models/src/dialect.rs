@@ -9,6 +9,8 @@ use bytes::BytesMut;
 use tandem_call::{Capabilities, HistoryTurn, ModelCommand, ModelEvent, ModelFailure, ModelSink};
 use tandem_net::WebSocketRequest;
 
+use crate::failure;
+
 /// What a dialect wants done: messages to send, events to report, and a word on the connection as a whole.
 #[derive(Debug, Default)]
 pub struct Outbox {
@@ -67,7 +69,7 @@ impl Outbox {
     }
 }
 
-/// A message that breaks the protocol. The connection is given up: what was lost with it is unknown.
+/// A message that breaks the protocol or our limits. The connection is given up: what was lost with it is unknown.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DialectError {
     /// It is no JSON.
@@ -76,6 +78,9 @@ pub enum DialectError {
     /// It is JSON, but no object.
     #[error("the server sent JSON that is no object")]
     NotAnObject,
+    /// It is too large to be read, and the call cannot go on without it.
+    #[error("the server sent {bytes} bytes in a message that cannot be left out")]
+    TooLarge { bytes: usize },
 }
 
 /// In which order a connection is replaced by the next one.
@@ -128,7 +133,9 @@ pub trait ModelDialect: Sized {
         status: u16,
         body: &str,
         retry_after: Option<Duration>,
-    ) -> ModelFailure;
+    ) -> ModelFailure {
+        failure::http(status, body, retry_after)
+    }
 
     /// How a connection is replaced.
     fn renewal(&self) -> Renewal;

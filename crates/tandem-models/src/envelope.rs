@@ -10,6 +10,12 @@ use tandem_media::AudioFormat;
 /// A decode buffer larger than this is given back after the message that needed it.
 const KEEP: usize = 1 << 20;
 
+/// Bytes of a number that are looked at; a longer one is not what was expected.
+const MAX_LITERAL: usize = 64;
+
+/// Members and elements that are stepped over in all; a message of more is not what was expected.
+const MAX_STEPS: usize = 64;
+
 /// Appends `prefix`, `audio` in base64 and `suffix` to `message`.
 pub(crate) fn append_audio(message: &mut BytesMut, prefix: &str, audio: &[u8], suffix: &str) {
     let encoded = STANDARD.encoded_length(audio.len());
@@ -77,11 +83,12 @@ impl AudioDecoder {
 pub(crate) struct Scanner<'a> {
     bytes: &'a [u8],
     at: usize,
+    steps: usize,
 }
 
 impl<'a> Scanner<'a> {
     pub(crate) fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, at: 0 }
+        Self { bytes, at: 0, steps: 0 }
     }
 
     /// The next byte that is no white space; it stays.
@@ -126,6 +133,7 @@ impl<'a> Scanner<'a> {
         let rest = &self.bytes[self.at..];
         let length = rest
             .iter()
+            .take(MAX_LITERAL)
             .take_while(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(byte))
             .count();
         self.at += length;
@@ -135,7 +143,8 @@ impl<'a> Scanner<'a> {
     /// After a member or an element: `true` when another follows, `false` after `close`.
     pub(crate) fn more(&mut self, close: u8) -> Option<bool> {
         match self.peek()? {
-            b',' => {
+            b',' if self.steps < MAX_STEPS => {
+                self.steps += 1;
                 self.at += 1;
                 Some(true)
             }
@@ -151,6 +160,32 @@ impl<'a> Scanner<'a> {
     pub(crate) fn end(&mut self) -> Option<()> {
         self.peek().is_none().then_some(())
     }
+}
+
+/// The text of the member `name` of an object, if nothing before it is nested or has escapes.
+pub(crate) fn leading_text<'a>(payload: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    let mut scanner = Scanner::new(payload);
+    scanner.expect(b'{')?;
+    loop {
+        if scanner.key()? == name {
+            return scanner.string();
+        }
+        if scanner.peek()? == b'"' {
+            scanner.string()?;
+        } else {
+            scanner.literal()?;
+        }
+        if !scanner.more(b'}')? {
+            return None;
+        }
+    }
+}
+
+/// The first key of an object.
+pub(crate) fn first_key(payload: &[u8]) -> Option<&[u8]> {
+    let mut scanner = Scanner::new(payload);
+    scanner.expect(b'{')?;
+    scanner.key()
 }
 
 #[cfg(test)]
@@ -209,5 +244,25 @@ mod tests {
         assert_eq!(Scanner::new(b"\"open").string(), None);
         assert_eq!(Scanner::new(b"-1.5e3,").literal(), Some(&b"-1.5e3"[..]));
         assert_eq!(Scanner::new(b"  ").end(), Some(()));
+        assert_eq!(Scanner::new(&[b'1'; 100]).literal().map(<[u8]>::len), Some(MAX_LITERAL));
+        let commas = [b','; 100];
+        let mut scanner = Scanner::new(&commas);
+        assert_eq!(std::iter::from_fn(|| scanner.more(b']')).count(), MAX_STEPS);
+    }
+
+    #[test]
+    fn the_kind_of_a_message_is_seen_at_its_beginning() {
+        for (text, kind) in [
+            (r#" {"type":"error","x":[[["#, Some("error")),
+            (r#"{"event_id":"e","n":1,"type" : "t""#, Some("t")),
+            (r#"{"x":{},"type":"t"}"#, None),
+            (r#"{"x":1}"#, None),
+            (r#"{"type":1}"#, None),
+            ("[", None),
+        ] {
+            assert_eq!(leading_text(text.as_bytes(), b"type"), kind.map(str::as_bytes), "{text}");
+        }
+        assert_eq!(first_key(br#"{ "goAway":{"#), Some(&b"goAway"[..]));
+        assert_eq!(first_key(b"{}"), None);
     }
 }

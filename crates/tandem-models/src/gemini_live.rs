@@ -33,7 +33,7 @@ use crate::{
     calls::{Answered, Calls, digits_text, exact_words, result_object, result_text},
     envelope::{AudioDecoder, append_audio},
     failure,
-    settings::websocket_base,
+    json::{LeftOut, MAX_MESSAGE},
 };
 
 const INPUT: AudioFormat = AudioFormat::Pcm16(SampleRate::Hz16000);
@@ -61,6 +61,9 @@ const RENEW_MARGIN: Duration = Duration::from_secs(2);
 /// A caller's words are complete when no more come for this long.
 const CALLER_PAUSE: Duration = Duration::from_secs(2);
 
+/// How the ids begin that calls without one get from us; the server does not know them.
+const OUR_CALL: &str = "local-";
+
 /// Cancelled call ids that are remembered.
 const MAX_CANCELLED: usize = 64;
 
@@ -87,6 +90,9 @@ pub struct GeminiLive {
     handle_refused: bool,
     /// A closure by policy (1008) in a healthy session is tried again once.
     policy_retried: bool,
+    /// Calls that came without an id so far, also on the connections before.
+    unnamed_calls: u64,
+    left_out: LeftOut,
 }
 
 impl GeminiLive {
@@ -111,6 +117,8 @@ impl GeminiLive {
             ready: false,
             handle_refused: false,
             policy_retried: false,
+            unnamed_calls: 0,
+            left_out: LeftOut::default(),
         }
     }
 
@@ -139,9 +147,11 @@ impl GeminiLive {
             Value::Object(map) if map.len() == 1 && map.contains_key("error") => Value::Object(map),
             result => json!({ "output": result }),
         };
-        let message = json!({ "toolResponse": { "functionResponses": [
-            { "id": id, "name": name, "response": response }
-        ] } });
+        let mut answer = json!({ "name": name, "response": response });
+        if !id.starts_with(OUR_CALL) {
+            answer["id"] = id.into();
+        }
+        let message = json!({ "toolResponse": { "functionResponses": [answer] } });
         out.send(message.to_string());
     }
 }
@@ -152,10 +162,7 @@ impl ModelDialect for GeminiLive {
     }
 
     fn request(&self) -> WebSocketRequest {
-        let base = match &self.settings.base_url {
-            Some(base) => websocket_base(base),
-            None => ENDPOINT.to_owned(),
-        };
+        let base = self.settings.base(ENDPOINT);
         let url = if base.contains("BidiGenerateContent") {
             base
         } else {
@@ -200,12 +207,11 @@ impl ModelDialect for GeminiLive {
             }
             return Ok(());
         }
-        let message: Value = serde_json::from_slice(payload)
-            .map_err(|error| DialectError::NotJson(error.to_string()))?;
-        if !message.is_object() {
-            return Err(DialectError::NotAnObject);
+        if payload.len() > MAX_MESSAGE && !messages::is_read(payload)? {
+            self.left_out.note(payload);
+            return Ok(());
         }
-        self.handle_object(now, &message, out, sink);
+        self.handle_object(now, &messages::Message::read(payload)?, out, sink);
         Ok(())
     }
 
@@ -284,15 +290,6 @@ impl ModelDialect for GeminiLive {
         }
     }
 
-    fn handle_http(
-        &mut self,
-        status: u16,
-        body: &str,
-        retry_after: Option<Duration>,
-    ) -> ModelFailure {
-        failure::http(status, body, retry_after)
-    }
-
     fn renewal(&self) -> Renewal {
         Renewal::CloseFirst
     }
@@ -307,6 +304,7 @@ impl ModelDialect for GeminiLive {
             resumes: self.handle.clone(),
             handle: self.handle.clone(),
             policy_retried: self.policy_retried,
+            unnamed_calls: self.unnamed_calls,
             ..Self::new(Arc::clone(&self.settings), spec)
         }
     }
@@ -323,6 +321,7 @@ impl ModelDialect for GeminiLive {
     }
 
     fn take_over(&mut self, old: &mut Self) {
+        self.unnamed_calls = self.unnamed_calls.max(old.unnamed_calls);
         self.turns.start_at(old.turns.next_id());
         self.calls.inherit(&mut old.calls);
     }

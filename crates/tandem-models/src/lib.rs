@@ -8,6 +8,7 @@ mod dialect;
 mod envelope;
 mod failure;
 mod gemini_live;
+mod json;
 mod openai_realtime;
 mod probe;
 mod session;

@@ -32,7 +32,8 @@ use crate::{
     calls::{Answered, Calls, digits_text, exact_words, result_object, result_text},
     envelope::{AudioDecoder, append_audio},
     failure,
-    settings::{query_value, websocket_base},
+    json::{LeftOut, MAX_MESSAGE},
+    settings::query_value,
 };
 
 const FORMATS: &[AudioFormat] = &[
@@ -94,6 +95,7 @@ pub struct OpenAiRealtime {
     expires: Option<Instant>,
     expiry_told: bool,
     limit_reset: Option<Duration>,
+    left_out: LeftOut,
 }
 
 /// Ties the session's clock to the server's, which counts unix time.
@@ -139,6 +141,7 @@ impl OpenAiRealtime {
             expires: None,
             expiry_told: false,
             limit_reset: None,
+            left_out: LeftOut::default(),
         }
     }
 
@@ -217,10 +220,7 @@ impl ModelDialect for OpenAiRealtime {
     }
 
     fn request(&self) -> WebSocketRequest {
-        let base = match &self.settings.base_url {
-            Some(base) => websocket_base(base),
-            None => ENDPOINT.to_owned(),
-        };
+        let base = self.settings.base(ENDPOINT);
         let (base, query) = match base.split_once('?') {
             Some((base, query)) => (base.trim_end_matches('/').to_owned(), format!("{query}&")),
             None => (base, String::new()),
@@ -270,11 +270,11 @@ impl ModelDialect for OpenAiRealtime {
             self.handle_audio(&delta, sink);
             return Ok(());
         }
-        let event: Value = serde_json::from_slice(payload)
-            .map_err(|error| DialectError::NotJson(error.to_string()))?;
-        if !event.is_object() {
-            return Err(DialectError::NotAnObject);
+        if payload.len() > MAX_MESSAGE && !events::is_read(payload)? {
+            self.left_out.note(payload);
+            return Ok(());
         }
+        let event = events::Event::read(payload)?;
         if !self.ready && self.acknowledge_until.is_none() {
             self.acknowledge_until = Some(now + ACKNOWLEDGE);
         }
@@ -375,15 +375,6 @@ impl ModelDialect for OpenAiRealtime {
             Some(1008) => failure::give_up(text),
             _ => failure::retry(Duration::ZERO, text),
         }
-    }
-
-    fn handle_http(
-        &mut self,
-        status: u16,
-        body: &str,
-        retry_after: Option<Duration>,
-    ) -> ModelFailure {
-        failure::http(status, body, retry_after)
     }
 
     fn renewal(&self) -> Renewal {

@@ -174,6 +174,11 @@ impl ModelSettings {
             handshake_timeout: Duration::from_secs(5),
         }
     }
+
+    /// Where to connect: the configured server, or else the vendor's `endpoint`.
+    pub(crate) fn base(&self, endpoint: &str) -> String {
+        websocket_base(self.base_url.as_deref().unwrap_or(endpoint))
+    }
 }
 
 /// What the configured model can do.
@@ -185,7 +190,7 @@ pub fn capabilities(settings: &ModelSettings) -> &'static Capabilities {
 }
 
 /// `base` with a websocket scheme and without a trailing slash.
-pub(crate) fn websocket_base(base: &str) -> String {
+fn websocket_base(base: &str) -> String {
     let base = base.trim().trim_end_matches('/');
     match base.split_once("://") {
         Some(("http", rest)) => format!("ws://{rest}"),

@@ -1,4 +1,4 @@
-//! The audio path of a dialect allocates nothing once its buffers are warm.
+//! The audio path of a dialect allocates nothing once its buffers are warm, and no other message makes it build much.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -17,17 +17,19 @@ struct Counting;
 
 thread_local! {
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+    static BYTES: Cell<usize> = const { Cell::new(0) };
 }
 
-fn count() {
+fn count(bytes: usize) {
     // A thread that is going away has no counter any more and none is needed.
     let _ = ALLOCATIONS.try_with(|allocations| allocations.set(allocations.get() + 1));
+    let _ = BYTES.try_with(|sum| sum.set(sum.get() + bytes));
 }
 
 // SAFETY: every call is passed on to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
+        count(layout.size());
         // SAFETY: the caller's promises are the system allocator's.
         unsafe { System.alloc(layout) }
     }
@@ -38,7 +40,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count();
+        count(size);
         // SAFETY: as above.
         unsafe { System.realloc(pointer, layout, size) }
     }
@@ -122,14 +124,7 @@ fn openai_audio_allocates_nothing() {
     for (format, frame) in
         [(AudioFormat::G711(Law::Mu), 160), (AudioFormat::Pcm16(SampleRate::Hz24000), 960)]
     {
-        let settings = ModelSettings::new(Provider::OpenAiRealtime, String::new().into());
-        let dialect = OpenAiRealtime::new(
-            Arc::new(settings),
-            spec(format, format),
-            Instant::now(),
-            Duration::ZERO,
-        );
-        check(dialect, frame, |base64| {
+        check(openai(format), frame, |base64| {
             format!(
                 r#"{{"type":"response.output_audio.delta","event_id":"event_9","response_id":"resp_1","item_id":"item_1","output_index":0,"content_index":0,"delta":"{base64}"}}"#
             )
@@ -139,16 +134,71 @@ fn openai_audio_allocates_nothing() {
 
 #[test]
 fn gemini_audio_allocates_nothing() {
-    let settings = ModelSettings::new(Provider::GeminiLive, String::new().into());
-    let dialect = GeminiLive::new(
-        Arc::new(settings),
-        spec(AudioFormat::Pcm16(SampleRate::Hz16000), AudioFormat::Pcm16(SampleRate::Hz24000)),
-    );
-    check(dialect, 640, |base64| {
+    check(gemini(), 640, |base64| {
         format!(
             r#"{{"serverContent":{{"modelTurn":{{"parts":[{{"inlineData":{{"mimeType":"audio/pcm;rate=24000","data":"{base64}"}}}}]}}}}}}"#
         )
     });
+}
+
+/// What `dialect` allocates for `message`, in bytes, whether it takes it or not.
+fn bytes_for(mut dialect: impl ModelDialect, message: &str) -> usize {
+    let now = Instant::now();
+    let (mut out, mut ear) = (Outbox::default(), Ear::default());
+    dialect.open(now, &mut out);
+    let before = BYTES.with(Cell::get);
+    let _ = dialect.handle_message(now, message.as_bytes(), &mut out, &mut ear);
+    BYTES.with(Cell::get) - before
+}
+
+fn openai(format: AudioFormat) -> OpenAiRealtime {
+    let settings = ModelSettings::new(Provider::OpenAiRealtime, String::new().into());
+    OpenAiRealtime::new(Arc::new(settings), spec(format, format), Instant::now(), Duration::ZERO)
+}
+
+fn gemini() -> GeminiLive {
+    let settings = ModelSettings::new(Provider::GeminiLive, String::new().into());
+    GeminiLive::new(
+        Arc::new(settings),
+        spec(AudioFormat::Pcm16(SampleRate::Hz16000), AudioFormat::Pcm16(SampleRate::Hz24000)),
+    )
+}
+
+/// As trees these messages take 45 times their length.
+#[test]
+fn no_message_builds_a_tree() {
+    const LIMIT: usize = 1 << 20;
+    for length in [200 << 10, 900 << 10, 10 << 20] {
+        let arrays = format!("[{}[1]]", "[1],".repeat(length / 4));
+        for start in [
+            r#"{"type":"unknown","x":"#,
+            r#"{"type":"response.done","x":"#,
+            r#"{"type":"response.done","response":{"id":"r","status":"completed","output":"#,
+            r#"{"type":"session.updated","session":{"audio":"#,
+            r#"{"type":"conversation.item.done","item":{"content":"#,
+            r#"{"type":"rate_limits.updated","rate_limits":"#,
+            r#"{"x":"#,
+        ] {
+            let message = format!("{start}{arrays}{}", "}".repeat(start.matches('{').count()));
+            let bytes = bytes_for(openai(AudioFormat::G711(Law::Mu)), &message);
+            assert!(bytes < LIMIT, "{bytes} for {length} of {start}");
+        }
+        for start in [
+            r#"{"x":"#,
+            r#"{"serverContent":{"x":"#,
+            r#"{"serverContent":{"modelTurn":{"parts":"#,
+            r#"{"toolCall":{"functionCalls":"#,
+            r#"{"usageMetadata":{"promptTokensDetails":"#,
+        ] {
+            let message = format!("{start}{arrays}{}", "}".repeat(start.matches('{').count()));
+            let bytes = bytes_for(gemini(), &message);
+            assert!(bytes < LIMIT, "{bytes} for {length} of {start}");
+        }
+        let call =
+            format!(r#"{{"toolCall":{{"functionCalls":[{{"id":"c","args":{{"x":{arrays}}}}}]}}}}"#);
+        let bytes = bytes_for(gemini(), &call);
+        assert!(bytes < LIMIT, "{bytes} for arguments of {length}");
+    }
 }
 
 /// A server on a thread of its own: configures the session, then sends a piece of audio for each that it gets.

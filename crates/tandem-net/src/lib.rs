@@ -1,6 +1,7 @@
 //! Websocket client, TLS, backoff, worker threads and the pacing timer.
 
 mod backoff;
+mod dial;
 mod pacing;
 mod tls;
 mod websocket;
@@ -8,7 +9,7 @@ mod worker;
 
 pub use backoff::Backoff;
 pub use pacing::PacingTimer;
-pub use tls::{TlsError, tls_client};
+pub use tls::TlsError;
 pub use websocket::{
     Closure, ConnectError, Incoming, SendError, WebSocket, WebSocketRequest, connect,
 };

@@ -2,7 +2,6 @@
 
 use std::{
     io,
-    net::SocketAddr,
     path::PathBuf,
     pin::Pin,
     task::{Context, Poll},
@@ -16,7 +15,6 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
-    time::timeout,
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tokio_tungstenite::{
@@ -29,7 +27,10 @@ use tokio_tungstenite::{
     },
 };
 
-use crate::tls::{TlsError, tls_client};
+use crate::{
+    dial::first_to_connect,
+    tls::{TlsError, tls_client},
+};
 
 /// Largest message taken from a peer; OpenAI's and Gemini's largest are some megabytes.
 const MAX_MESSAGE: usize = 16 << 20;
@@ -48,9 +49,6 @@ const TLS_BUFFER: usize = 16 << 10;
 
 /// A path on which nothing is acknowledged for this long is dead.
 const DEAD_PATH: Duration = Duration::from_secs(20);
-
-/// One address of a host may take this long before the next one is tried.
-const PER_ADDRESS: Duration = Duration::from_millis(1_500);
 
 /// Characters of a refusal's body that are kept.
 const MAX_BODY: usize = 1_024;
@@ -161,18 +159,17 @@ pub async fn connect(request: &WebSocketRequest) -> Result<WebSocket, ConnectErr
         upgrade.headers_mut().insert(name, value);
     }
 
-    let tcp = connect_tcp(&host, port).await?;
     let stream = if secure {
         let name = ServerName::try_from(host.clone()).map_err(|error| bad(&error))?;
-        let connector = TlsConnector::from(tls_client(request.extra_ca.as_deref())?);
-        let mut tls = connector
-            .connect(name, tcp)
+        let client = tls_client(request.extra_ca.as_deref()).await?;
+        let mut tls = TlsConnector::from(client)
+            .connect(name, connect_tcp(&host, port).await?)
             .await
             .map_err(|error| ConnectError::Tls { host: host.clone(), error })?;
         tls.get_mut().1.set_buffer_limit(Some(TLS_BUFFER));
         Socket::Tls(Box::new(tls))
     } else {
-        Socket::Plain(tcp)
+        Socket::Plain(connect_tcp(&host, port).await?)
     };
 
     let config = WebSocketConfig::default()
@@ -189,23 +186,17 @@ pub async fn connect(request: &WebSocketRequest) -> Result<WebSocket, ConnectErr
 }
 
 async fn connect_tcp(host: &str, port: u16) -> Result<TcpStream, ConnectError> {
-    let addresses: Vec<SocketAddr> = tokio::net::lookup_host((host, port))
+    let addresses = tokio::net::lookup_host((host, port))
         .await
-        .map_err(|error| ConnectError::Resolve { host: host.to_owned(), error })?
-        .take(8)
-        .collect();
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
-    for address in addresses {
-        let attempt = timeout(PER_ADDRESS, TcpStream::connect(address)).await;
-        match attempt.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
-            Ok(stream) => match set_options(&stream) {
-                Ok(()) => return Ok(stream),
-                Err(error) => last = error,
-            },
-            Err(error) => last = error,
-        }
-    }
-    Err(ConnectError::Connect { host: format!("{host}:{port}"), error: last })
+        .map_err(|error| ConnectError::Resolve { host: host.to_owned(), error })?;
+    let attempt = |address| async move {
+        let stream = TcpStream::connect(address).await?;
+        set_options(&stream)?;
+        Ok(stream)
+    };
+    first_to_connect(addresses, attempt)
+        .await
+        .map_err(|error| ConnectError::Connect { host: format!("{host}:{port}"), error })
 }
 
 fn set_options(stream: &TcpStream) -> io::Result<()> {

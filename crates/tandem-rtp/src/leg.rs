@@ -11,8 +11,12 @@ use tandem_media::{AudioFormat, Law};
 
 use crate::{
     ArrivedPacket, DigitReceiver, Inserted, KnownStream, Latch, MediaParams, ReceptionStats,
-    Reorder, RtpError, RtpPacket, SendDigitsError, TelephoneEvent, UplinkFrame, control::Control,
-    downlink::Downlink, is_rtcp, mos, uplink::Uplink,
+    Released, Reorder, RtpError, RtpPacket, SendDigitsError, TelephoneEvent, UplinkFrame,
+    control::Control,
+    downlink::Downlink,
+    is_rtcp,
+    opinion::{Opinion, one_way_delay},
+    uplink::Uplink,
 };
 
 /// Events that may wait to be polled; more are dropped and counted.
@@ -98,6 +102,7 @@ pub struct RtpLeg {
     latch: Option<Latch>,
     reorder: Reorder,
     stats: ReceptionStats,
+    opinion: Opinion,
     digits: DigitReceiver,
     uplink: Uplink,
     downlink: Downlink,
@@ -130,6 +135,7 @@ impl RtpLeg {
             latch: None,
             reorder: Reorder::default(),
             stats: ReceptionStats::default(),
+            opinion: Opinion::default(),
             digits: DigitReceiver::default(),
             uplink: Uplink::new(uplink),
             downlink: Downlink::new(now, ssrc, first_sequence, first_timestamp),
@@ -317,6 +323,7 @@ impl RtpLeg {
         if self.closed {
             return;
         }
+        self.keep_opinion(now);
         self.drain_reordered(now);
         let behind_a_gap = self.reorder.deadline().is_some();
         self.uplink.fill(now, behind_a_gap, &mut self.events);
@@ -346,8 +353,17 @@ impl RtpLeg {
         }
     }
 
+    /// What a listener would say of the last ten seconds of the peer's stream, 1.0 to 4.4 (G.107); none when nothing
+    /// came in them.
+    ///
+    /// It holds as of the last datagram or `handle_timeout`.
+    pub fn live_mos(&self) -> Option<f64> {
+        self.opinion.live(self.delay())
+    }
+
     /// What the network does to the leg, so far.
     pub fn quality(&self) -> LegQuality {
+        let (mos, mos_min) = self.opinion.of_call(self.delay()).unzip();
         let law = self.params.as_ref().map(|params| params.law);
         LegQuality {
             codec: match law {
@@ -360,7 +376,8 @@ impl RtpLeg {
             packets_lost: self.stats.lost(),
             packets_late: self.stats.late(),
             jitter_ms: self.stats.jitter().as_secs_f64() * 1e3,
-            mos: mos(self.stats.unheard_ratio()),
+            mos,
+            mos_min,
             rtt_ms: self.control.round_trip().map(|rtt| rtt.as_secs_f64() * 1e3),
             remote_jitter_ms: self.control.remote_jitter().map(|jitter| jitter.as_secs_f64() * 1e3),
             remote_loss_ratio: self.control.remote_loss(self.downlink.packets()),
@@ -380,6 +397,10 @@ impl RtpLeg {
     }
 
     fn take(&mut self, now: Instant, packet: &RtpPacket<'_>, payload: Payload) {
+        self.keep_opinion(now);
+        if self.reorder.begins_source(packet) {
+            self.give_up_reordered(now);
+        }
         let inserted = self.reorder.insert(now, packet);
         let audio = matches!(payload, Payload::Audio(_));
         self.stats.record(now, packet, inserted, audio);
@@ -404,23 +425,40 @@ impl RtpLeg {
                 timestamp: packet.timestamp,
                 payload: packet.payload,
             };
-            deliver(now, &arrived, 0, self.params.as_ref(), &mut self.uplink, &mut self.events);
+            self.opinion.record(now, 0);
+            let params = self.params.as_ref();
+            deliver(now, &arrived, 0, params, &mut self.uplink, &mut self.events);
         }
     }
 
     fn drain_reordered(&mut self, now: Instant) {
-        while let Some(released) = self.reorder.pop(now) {
-            let params = self.params.as_ref();
-            deliver(
-                now,
-                &released.packet,
-                released.missing,
-                params,
-                &mut self.uplink,
-                &mut self.events,
-            );
+        let Self { reorder, opinion, params, uplink, events, .. } = self;
+        while let Some(Released { missing, packet }) = reorder.pop(now) {
+            opinion.record(now, missing);
+            deliver(now, &packet, missing, params.as_ref(), uplink, events);
         }
         self.bound_events();
+    }
+
+    /// Hands over what still waits of a source that is over.
+    fn give_up_reordered(&mut self, now: Instant) {
+        let Self { reorder, opinion, params, uplink, events, .. } = self;
+        while let Some(Released { missing, packet }) = reorder.give_up() {
+            opinion.record(now, missing);
+            deliver(now, &packet, missing, params.as_ref(), uplink, events);
+        }
+        self.bound_events();
+    }
+
+    fn keep_opinion(&mut self, now: Instant) {
+        if self.opinion.is_due(now) {
+            self.opinion.close_seconds(now, self.delay());
+        }
+    }
+
+    /// How long the path takes, one way.
+    fn delay(&self) -> Duration {
+        one_way_delay(self.control.round_trip(), self.stats.jitter())
     }
 
     fn control_destination(&self) -> Option<SocketAddr> {

@@ -13,6 +13,7 @@ mod media_clock;
 mod media_params;
 mod model_audio;
 mod ntp;
+mod opinion;
 mod packet;
 mod reorder;
 mod report_timing;
@@ -29,6 +30,7 @@ pub use latch::{KnownStream, Latch};
 pub use leg::{Channel, LegConfig, LegCounters, RtpLeg, Transmit};
 pub use media_params::{Direction, Latching, MediaParams};
 pub use ntp::NtpTime;
+pub use opinion::mos;
 pub use packet::{HEADER_LEN, HeaderExtension, RtpError, RtpPacket, is_rtcp};
 pub use reorder::{ArrivedPacket, Inserted, MAX_HOLD, Released, Reorder};
 pub use report_timing::ReportTiming;
@@ -36,6 +38,6 @@ pub use rtcp::{
     ReportBlock, ReportBlocks, RtcpCompound, RtcpPacket, SenderInfo, write_bye, write_cname,
     write_report,
 };
-pub use stats::{ReceptionStats, mos};
+pub use stats::ReceptionStats;
 pub use telephone_event::{DigitReceiver, TelephoneEvent};
 pub use uplink_queue::{Origin, UplinkFrame};

@@ -19,7 +19,8 @@ const MAX_HELD: usize = 16;
 pub enum Inserted {
     /// It is the next one: use it now, then [`Reorder::pop`] what waited for it.
     InOrder,
-    /// A new SSRC or a sequence far off: use it now; nothing between it and the past is missing.
+    /// A new SSRC or a sequence far off: use it now; nothing between it and the past is missing. What still waited is
+    /// gone, unless it was taken with [`Reorder::give_up`].
     NewSource,
     /// It is kept until the gap before it is filled or given up.
     Held,
@@ -55,7 +56,8 @@ pub struct Released<'a> {
 
 /// Reordering without a jitter buffer: only a gap waits, for [`MAX_HOLD`] at most.
 ///
-/// After each `insert` and each `deadline`, `pop` is to be called until it gives nothing.
+/// After each `insert` and each `deadline`, `pop` is to be called until it gives nothing; before an `insert` that
+/// [`begins_source`](Self::begins_source), `give_up`.
 #[derive(Debug, Default)]
 pub struct Reorder {
     source: Option<Source>,
@@ -84,7 +86,8 @@ struct Slot {
 impl Reorder {
     /// Takes a packet that arrived at `now`; it is copied only when it has to wait.
     pub fn insert(&mut self, now: Instant, packet: &RtpPacket<'_>) -> Inserted {
-        let Some(source) = self.source.as_mut().filter(|source| source.ssrc == packet.ssrc) else {
+        let Some(source) = self.source.as_mut().filter(|source| source.continues_with(packet))
+        else {
             return self.start_source(packet);
         };
         match packet.sequence.wrapping_sub(source.next).cast_signed() {
@@ -92,8 +95,8 @@ impl Reorder {
                 source.advance(0);
                 Inserted::InOrder
             }
-            1..=MAX_JUMP => self.hold(now, packet),
-            behind @ MAX_JUMP_BACK..0 => {
+            1.. => self.hold(now, packet),
+            behind => {
                 let bit = 1 << (-1 - behind);
                 if source.arrived & bit != 0 {
                     return Inserted::Duplicate;
@@ -101,14 +104,27 @@ impl Reorder {
                 source.arrived |= bit;
                 Inserted::Late
             }
-            _ => self.start_source(packet),
         }
+    }
+
+    /// Whether `packet` ends the source there is: it has a new SSRC or its sequence is far off.
+    pub fn begins_source(&self, packet: &RtpPacket<'_>) -> bool {
+        !self.source.as_ref().is_some_and(|source| source.continues_with(packet))
     }
 
     /// The next packet that is ready at `now`.
     pub fn pop(&mut self, now: Instant) -> Option<Released<'_>> {
         let due = self.deadline().is_some_and(|deadline| deadline <= now)
             || self.held.iter().all(|slot| slot.arrival.is_some());
+        self.release(due)
+    }
+
+    /// The next packet that waits, however new the gap before it: nothing will fill it any more.
+    pub fn give_up(&mut self) -> Option<Released<'_>> {
+        self.release(true)
+    }
+
+    fn release(&mut self, due: bool) -> Option<Released<'_>> {
         let source = self.source.as_mut()?;
         let next = source.next;
         let slot = self
@@ -166,6 +182,11 @@ impl Reorder {
 }
 
 impl Source {
+    fn continues_with(&self, packet: &RtpPacket<'_>) -> bool {
+        let ahead = packet.sequence.wrapping_sub(self.next).cast_signed();
+        self.ssrc == packet.ssrc && (MAX_JUMP_BACK..=MAX_JUMP).contains(&ahead)
+    }
+
     /// Steps over `missing` packets and the one after them, which arrived.
     fn advance(&mut self, missing: u16) {
         self.next = self.next.wrapping_add(missing).wrapping_add(1);
@@ -210,6 +231,14 @@ mod tests {
         duplicates: usize,
     }
 
+    fn take(released: Released<'_>, out: &mut Vec<Out>) {
+        if released.missing > 0 {
+            out.push(Out::Missing(released.missing));
+        }
+        out.push(Out::Packet(released.packet.sequence));
+        assert_eq!(released.packet.payload, [1, 2, 3]);
+    }
+
     impl Bench {
         fn new() -> Self {
             let (now, out) = (crate::testing::start(), Vec::new());
@@ -217,6 +246,11 @@ mod tests {
         }
 
         fn arrive(&mut self, ssrc: u32, sequence: u16) {
+            if self.reorder.begins_source(&packet(ssrc, sequence)) {
+                while let Some(released) = self.reorder.give_up() {
+                    take(released, &mut self.out);
+                }
+            }
             match self.reorder.insert(self.now, &packet(ssrc, sequence)) {
                 Inserted::InOrder | Inserted::NewSource => self.out.push(Out::Packet(sequence)),
                 Inserted::Held => {}
@@ -228,11 +262,7 @@ mod tests {
 
         fn drain(&mut self) {
             while let Some(released) = self.reorder.pop(self.now) {
-                if released.missing > 0 {
-                    self.out.push(Out::Missing(released.missing));
-                }
-                self.out.push(Out::Packet(released.packet.sequence));
-                assert_eq!(released.packet.payload, [1, 2, 3]);
+                take(released, &mut self.out);
             }
         }
 
@@ -292,12 +322,40 @@ mod tests {
     }
 
     #[test]
-    fn a_new_ssrc_starts_anew_and_what_was_held_goes() {
-        let mut bench = Bench::new();
-        for (ssrc, sequence) in [(1, 7), (1, 9), (2, 500), (2, 501)] {
-            bench.arrive(ssrc, sequence);
+    fn a_new_source_starts_after_what_was_held_of_the_last_one() {
+        for (name, ssrc, first) in
+            [("another SSRC", 2, 500), ("the same numbers", 2, 8), ("a jump", 1, 30_000)]
+        {
+            let mut bench = Bench::new();
+            for sequence in [7, 12, 9, 10] {
+                bench.arrive(1, sequence);
+            }
+            assert_eq!(bench.out, [Out::Packet(7)], "{name}");
+            bench.arrive(ssrc, first);
+            bench.arrive(ssrc, first + 1);
+            let expected = [
+                Out::Packet(7),
+                Out::Missing(1),
+                Out::Packet(9),
+                Out::Packet(10),
+                Out::Missing(1),
+                Out::Packet(12),
+                Out::Packet(first),
+                Out::Packet(first + 1),
+            ];
+            assert_eq!(bench.out, expected, "{name}");
+            assert_eq!(bench.reorder.deadline(), None, "{name}");
         }
-        assert_eq!(bench.out, [Out::Packet(7), Out::Packet(500), Out::Packet(501)]);
+    }
+
+    #[test]
+    fn what_nobody_took_of_the_last_source_does_not_come_after_the_new_one() {
+        let mut bench = Bench::new();
+        bench.arrive(1, 7);
+        bench.arrive(1, 9);
+        assert!(bench.reorder.begins_source(&packet(2, 10)));
+        assert_eq!(bench.reorder.insert(bench.now, &packet(2, 10)), Inserted::NewSource);
+        assert!(bench.reorder.give_up().is_none());
         assert_eq!(bench.reorder.deadline(), None);
     }
 

@@ -1,4 +1,4 @@
-//! How well a peer's stream arrives: RFC 3550 appendix A.3 and A.8, and the E-model's opinion of it.
+//! How well a peer's stream arrives: RFC 3550 appendix A.3 and A.8.
 
 use std::time::{Duration, Instant};
 
@@ -109,15 +109,6 @@ impl ReceptionStats {
             .map_or(Duration::ZERO, |source| Duration::from_secs_f64(source.jitter / CLOCK_HZ))
     }
 
-    /// The part of the packets that could not be heard: lost or late, 0.0 to 1.0.
-    pub fn unheard_ratio(&self) -> f64 {
-        let expected = self.expected();
-        if expected == 0 {
-            return 0.0;
-        }
-        ((self.lost() + self.late) as f64 / expected as f64).min(1.0)
-    }
-
     /// A report on the current source; begins the next reporting interval. LSR and DLSR are left to the caller.
     pub fn report(&mut self) -> Option<ReportBlock> {
         let source = self.source.as_mut()?;
@@ -181,19 +172,6 @@ impl Source {
         }
         self.last = Some((now, timestamp));
     }
-}
-
-/// The listening quality of G.711 with concealment at this packet loss, 1.0 to 4.4, delay left out (ITU-T G.107).
-///
-/// `loss` is 0.0 to 1.0, taken as random; R0 is 93.2 and the loss robustness of G.711 with Appendix I, Bpl, 25.1.
-pub fn mos(loss: f64) -> f64 {
-    let percent = loss.clamp(0.0, 1.0) * 100.0;
-    let impairment = 95.0 * percent / (percent + 25.1);
-    let r = 93.2 - impairment;
-    if r <= 0.0 {
-        return 1.0;
-    }
-    (1.0 + 0.035 * r + r * (r - 60.0) * (100.0 - r) * 7e-6).max(1.0)
 }
 
 #[cfg(test)]
@@ -275,16 +253,5 @@ mod tests {
         assert!((peer.stats.jitter().as_secs_f64() - 0.010).abs() < 1e-4);
         peer.arrive(20_000, 1, 500, 5); // Its clock jumped.
         assert!(peer.stats.jitter() < Duration::from_millis(11));
-    }
-
-    #[test]
-    fn mos_matches_the_published_constants() {
-        for (percent, expected) in
-            [(0.0, 4.41), (1.0, 4.33), (3.0, 4.13), (5.0, 3.92), (10.0, 3.41)]
-        {
-            assert!((mos(percent / 100.0) - expected).abs() < 0.006, "{percent} %");
-        }
-        assert_eq!(mos(2.0), mos(1.0));
-        assert!(mos(1.0) >= 1.0);
     }
 }

@@ -137,6 +137,7 @@ fn run(format: AudioFormat, warm_up: u64, frames: u64) -> u64 {
             up += frame.audio.len();
         }
         while leg.poll_event().is_some() {}
+        assert!(leg.live_mos().is_some());
         while let Some(transmit) = leg.poll_transmit(now) {
             down += transmit.bytes.len();
         }

@@ -428,7 +428,7 @@ impl Call {
             }
             Output::OpenModel { .. } => self.next_tool = 0, // Each session counts from the start.
             Output::Ended(outcome) => self.outcome = Some(*outcome),
-            Output::Leg(LegCommand::SendDigits(_)) | Output::Signal(_) | Output::Model(_) => {}
+            Output::Signal(_) | Output::Model(_) => {}
         }
     }
 
@@ -504,7 +504,6 @@ fn kind(output: &Output) -> &'static str {
         Output::Leg(LegCommand::ClearPlayout) => "clear",
         Output::Leg(LegCommand::Play { .. }) => "play",
         Output::Leg(LegCommand::Pause(_)) => "pause",
-        Output::Leg(LegCommand::SendDigits(_)) => "send digits",
         Output::Signal(SignalCommand::Answer) => "answer",
         Output::Signal(SignalCommand::Reject { .. }) => "reject",
         Output::Signal(SignalCommand::HangUp { .. }) => "hang up",
@@ -544,7 +543,7 @@ mod tests {
             *reasons.entry(format!("{:?}", life.outcome.end_reason)).or_default() += 1;
         }
         // Lives that never get anywhere would prove nothing.
-        assert_eq!(orders.len(), 20, "{orders:?}"); // All but SendDigits, which nobody orders yet.
+        assert_eq!(orders.len(), 20, "{orders:?}"); // All there are.
         assert!(orders.values().all(|times| *times >= 50), "{orders:?}");
         assert!(reasons.len() >= 10 && reasons.values().all(|times| *times >= 20), "{reasons:?}");
     }

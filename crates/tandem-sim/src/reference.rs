@@ -19,8 +19,14 @@ use tandem_call::{
 /// Prompts have item ids from here up.
 const FIRST_PROMPT: u64 = 1 << 62;
 
-/// A caller whose model is gone hears something within this.
+/// A caller who waits for an answer hears something within this, again and again.
 const LONGEST_DEAD_AIR: Duration = Duration::from_secs(2);
+
+/// Sounds of the caller shorter than this ask nothing.
+const SHORTEST_UTTERANCE: Duration = Duration::from_millis(200);
+
+/// The sentence before a transfer may be cut this long after the call of the tool, and not before.
+const LONGEST_LEAD_OUT: Duration = Duration::from_secs(12);
 
 /// What a machine was made to do.
 #[derive(Debug, Clone, PartialEq)]
@@ -86,8 +92,8 @@ pub struct Reference {
     renewals: VecDeque<Instant>,
     /// Tool calls of the present session without a result, and when one must have come, if one must.
     calls: BTreeMap<ToolCallId, Option<Instant>>,
-    /// All ids of the present session.
-    ids: BTreeSet<ToolCallId>,
+    /// What the present session had executed.
+    executed: BTreeSet<ToolCallId>,
     /// Tool calls the executor has, and until when.
     executing: BTreeMap<ToolCallId, Instant>,
     /// Audio that may be heard.
@@ -99,10 +105,16 @@ pub struct Reference {
     ending: bool,
     /// They follow an `end_call`.
     farewell: bool,
-    /// The model is gone and the caller was not told.
-    untold: bool,
-    /// Since when such a caller hears nothing.
+    /// Since when the caller speaks, as the leg hears it.
+    speaking: Option<Instant>,
+    /// The model owes the caller an answer.
+    owed: bool,
+    /// The model is gone.
+    gone: bool,
+    /// Since when a caller who waits hears nothing.
     quiet_since: Option<Instant>,
+    /// When a transfer was promised that has not begun.
+    promised: Option<Instant>,
 }
 
 impl Reference {
@@ -125,7 +137,7 @@ impl Reference {
             opened: None,
             renewals: VecDeque::new(),
             calls: BTreeMap::new(),
-            ids: BTreeSet::new(),
+            executed: BTreeSet::new(),
             executing: BTreeMap::new(),
             queued: BTreeSet::new(),
             prompts: BTreeSet::new(),
@@ -133,8 +145,11 @@ impl Reference {
             answering: false,
             ending: false,
             farewell: false,
-            untold: false,
+            speaking: None,
+            owed: false,
+            gone: false,
             quiet_since: None,
+            promised: None,
         }
     }
 
@@ -181,8 +196,13 @@ impl Reference {
     /// The caller speaks over the agent, as the model hears it.
     fn must_clear(&self, now: Instant, stimulus: &Stimulus) -> bool {
         let speech = Stimulus::Input(Input::Model(ModelEvent::SpeechStarted));
-        let audible = self.answering || self.queued.iter().any(|item| item.0 < FIRST_PROMPT);
+        let audible = self.answering || self.speaks();
         *stimulus == speech && audible && self.talks(now) && self.surely_live()
+    }
+
+    /// Something of the model is to be heard.
+    fn speaks(&self) -> bool {
+        self.queued.iter().any(|item| item.0 < FIRST_PROMPT)
     }
 
     /// Caller and model talk, and nothing can have begun to end that.
@@ -209,15 +229,26 @@ impl Reference {
             Input::ModelAudio { item, duration } => {
                 if item.0 < FIRST_PROMPT && !duration.is_zero() && !self.closed {
                     self.queued.insert(*item);
-                    self.untold &= !self.live; // It speaks again.
+                    self.owed &= !self.live; // It speaks again.
+                    self.gone &= !self.live;
                 }
             }
             Input::Leg(LegEvent::PlayoutDrained { item }) => {
                 self.queued.remove(item);
             }
             // The caller says something more: his wait begins anew.
-            Input::Leg(LegEvent::SpeechStarted | LegEvent::SpeechStopped { .. }) => {
+            Input::Leg(LegEvent::SpeechStarted) => {
                 self.quiet_since = None;
+                self.speaking = self.speaking.or(self.answered_at.map(|_| now));
+            }
+            Input::Leg(LegEvent::SpeechStopped { ago }) => {
+                self.quiet_since = None;
+                let since = self.speaking.take();
+                let until = now.checked_sub(*ago);
+                let asks = since.zip(until).is_some_and(|(since, until)| {
+                    until.saturating_duration_since(since) >= SHORTEST_UTTERANCE
+                });
+                self.owed |= asks && !self.speaks() && self.talks(now);
             }
             Input::Signal(event) => self.take_signal_event(now, event),
             Input::Tool { id, .. } => {
@@ -237,16 +268,18 @@ impl Reference {
             ModelEvent::Ready if !self.lost => {
                 self.live = true;
                 self.ready = true;
-                self.untold = false;
+                self.gone = false;
+                self.owed = false; // What it does not know of it is asked for now.
             }
             ModelEvent::Lost(_) => {
-                self.untold |= self.ready && self.talks(now);
+                self.gone |= self.ready && self.talks(now);
                 self.change_session();
                 self.lost = true;
             }
             ModelEvent::ResponseStarted if self.live => self.answering = true,
             ModelEvent::ResponseEnded(_) => self.answering = false,
-            ModelEvent::ToolCall(call) if self.live && self.ids.insert(call.id.clone()) => {
+            ModelEvent::SpeechStarted | ModelEvent::SpeechStopped => self.quiet_since = None,
+            ModelEvent::ToolCall(call) if self.live && !self.calls.contains_key(&call.id) => {
                 let deadline = self.surely_live().then(|| now + self.spec.tool_timeout);
                 self.calls.insert(call.id.clone(), deadline);
             }
@@ -297,8 +330,9 @@ impl Reference {
                 check(self.calls.contains_key(&call.id), || format!("{:?} not called", call.id))?;
                 check(self.executing.len() < 16, || "too many tools at a time".into())?;
                 let until = now + self.spec.tool_timeout;
-                let twice = self.executing.insert(call.id.clone(), until).is_some();
-                check(!twice, || "executed twice".into())
+                let again = self.executing.insert(call.id.clone(), until).is_some();
+                let once = self.executed.insert(call.id.clone());
+                check(once && !again, || "executed twice".into())
             }
             Output::CancelTool(id) => {
                 check(self.executing.remove(id).is_some(), || format!("{id:?} does not run"))
@@ -322,7 +356,6 @@ impl Reference {
                 check(item.0 >= FIRST_PROMPT, || "a prompt with an id of the model".into())?;
                 check(self.prompts.insert(*item), || "a prompt id came again".into())?;
                 self.ending |= *prompt == Prompt::Goodbye;
-                self.untold = false;
                 self.queued.insert(*item);
                 Ok(())
             }
@@ -333,7 +366,6 @@ impl Reference {
                 self.paused = *paused;
                 Ok(())
             }
-            LegCommand::SendDigits(_) => Ok(()),
         }
     }
 
@@ -355,7 +387,9 @@ impl Reference {
                 (self.signalling != Signalling::Ringing && !twice, Signalling::Over)
             }
             SignalCommand::Transfer { .. } => {
-                self.untold = false;
+                (self.gone, self.owed) = (false, false);
+                let late = self.promised.take().is_some_and(|at| now >= at + LONGEST_LEAD_OUT);
+                check(late || !self.speaks(), || "the sentence before a transfer was cut".into())?;
                 let answered = self.signalling == Signalling::Answered;
                 let again = matches!(self.signalling, Signalling::Transferring(_))
                     && !self.transferring(now);
@@ -378,9 +412,11 @@ impl Reference {
                 check(self.signalling == Signalling::Answered, || "greeted nobody".into())?;
                 check(self.live, || "a greeting by nobody".into())?;
                 self.greeted = true;
+                self.owed = true;
                 Ok(())
             }
             ModelCommand::Say(_) => {
+                self.owed = true;
                 check(!self.is_over() && !self.transferring(step.now), || "nobody listens".into())
             }
             ModelCommand::ToolResult { id, outcome } => {
@@ -388,8 +424,18 @@ impl Reference {
                 check(open, || format!("a result nobody waits for: {id:?}"))?;
                 let cancelled = *outcome == ToolOutcome::Cancelled;
                 check(!cancelled, || "a cancelled call was answered".into())?;
-                let ending =
-                    matches!(outcome, ToolOutcome::Answered(it) if it["status"] == "ending");
+                let status = match outcome {
+                    ToolOutcome::Answered(result) => result["status"].as_str(),
+                    ToolOutcome::Failed(_) | ToolOutcome::TimedOut | ToolOutcome::Cancelled => None,
+                };
+                let ending = status == Some("ending");
+                if status == Some("transferring") {
+                    if !self.transferring(step.now) {
+                        self.promised.get_or_insert(step.now);
+                    }
+                } else {
+                    self.owed |= !ending && self.talks(step.now);
+                }
                 self.ending |= ending;
                 self.farewell |= ending;
                 self.executing.remove(id);
@@ -448,8 +494,10 @@ impl Reference {
         check(late.is_none() || self.ending, || format!("{late:?} was not answered"))
     }
 
+    /// Every gap without sound, as long as the caller waits.
     fn check_dead_air(&mut self, now: Instant) -> Result<(), Violation> {
-        let quiet = self.untold && self.queued.is_empty() && !self.held && self.talks(now);
+        let waits = self.gone || (self.owed && self.speaking.is_none());
+        let quiet = waits && self.queued.is_empty() && !self.held && self.talks(now);
         if !quiet {
             self.quiet_since = None;
             return Ok(());
@@ -466,7 +514,7 @@ impl Reference {
     /// The next session knows nothing of the tools and answers of this one.
     fn change_session(&mut self) {
         self.calls.clear();
-        self.ids.clear();
+        self.executed.clear();
         self.answering = false;
         self.live = false;
         self.ready = false;

@@ -14,6 +14,8 @@ use crate::Limits;
 const MAX_SOURCES: usize = 16_384;
 /// A stranger's share of the rate.
 const STRANGER_DIVISOR: u32 = 20;
+/// This part of the places for unacknowledged INVITEs and connections is kept for trusted sources.
+const KEPT_FOR_TRUSTED: usize = 4;
 /// Requests inside dialogs are this many times cheaper: there are several to each call.
 const IN_DIALOG_FACTOR: f64 = 8.0;
 
@@ -67,8 +69,7 @@ impl Admission {
 
     /// Whether the source needs no password.
     pub(crate) fn is_trusted(&self, source: IpAddr) -> bool {
-        let source = source.to_canonical();
-        self.trusted.iter().any(|net| net.contains(&source))
+        is_trusted(&self.trusted, source)
     }
 
     /// Takes a token of the source's bucket; `false` when it sends too fast.
@@ -112,7 +113,7 @@ impl Admission {
 
     /// Whether one more INVITE of this source may wait for its ACK.
     pub(crate) fn has_room(&self, source: IpAddr) -> bool {
-        self.unacked_total < self.limits.unacked
+        self.unacked_total < places(self.limits.unacked, self.is_trusted(source))
             && self.unacked.get(&bucket_key(source)).copied().unwrap_or(0)
                 < self.limits.unacked_per_source
     }
@@ -140,8 +141,19 @@ impl Admission {
     }
 }
 
-/// An IPv6 customer has a whole /64.
-fn bucket_key(source: IpAddr) -> IpAddr {
+/// Whether one of the `trusted` networks holds the source.
+pub(crate) fn is_trusted(trusted: &[IpNet], source: IpAddr) -> bool {
+    let source = source.to_canonical();
+    trusted.iter().any(|net| net.contains(&source))
+}
+
+/// How many of `most` places a source may fill: a stranger leaves some for trusted ones.
+pub(crate) const fn places(most: usize, trusted: bool) -> usize {
+    if trusted { most } else { most - most.div_ceil(KEPT_FOR_TRUSTED) }
+}
+
+/// What counts as one source: an IPv6 customer has a whole /64.
+pub(crate) fn bucket_key(source: IpAddr) -> IpAddr {
     match source.to_canonical() {
         IpAddr::V6(ip) => IpAddr::V6((u128::from(ip) >> 64 << 64).into()),
         ip @ IpAddr::V4(_) => ip,
@@ -223,6 +235,20 @@ mod tests {
         admission.acked(b);
         admission.acked(b);
         assert_eq!((admission.unacked(), admission.unacked.len()), (0, 0));
+    }
+
+    #[test]
+    fn strangers_leave_places_for_trusted_sources() {
+        let mut admission = admission(Limits { unacked: 8, ..Limits::default() });
+        let (stranger, trunk) = (ip("192.0.2.1"), ip("10.1.0.1"));
+        for _ in 0..6 {
+            assert!(admission.has_room(stranger));
+            admission.invited(stranger);
+        }
+        assert!(!admission.has_room(stranger) && admission.has_room(trunk));
+        admission.invited(trunk);
+        admission.invited(trunk);
+        assert!(!admission.has_room(trunk));
     }
 
     #[test]

@@ -163,7 +163,12 @@ impl UserAgent {
         self.forget_ended(now);
     }
 
-    /// Takes a request that has a transaction and passed [`Self::screen`].
+    /// Whether the peer needs no password.
+    pub(crate) fn trusts(&self, arrival: &Arrival) -> bool {
+        self.admission.is_trusted(arrival.ip())
+    }
+
+    /// Takes a request that has a transaction and passed [`Self::screen`]. Says whether it belongs to a call now.
     pub(crate) fn handle_request(
         &mut self,
         now: Instant,
@@ -171,16 +176,18 @@ impl UserAgent {
         arrival: Arrival,
         request: Request,
         examined: Option<Box<Examined>>,
-    ) {
+    ) -> bool {
         if let Some(id) = self.find_dialog(&request) {
-            return self.with_dialog(now, id, |dialog, cx| {
+            self.with_dialog(now, id, |dialog, cx| {
                 dialog.handle_request(cx, transaction, arrival, &request);
             });
+            return true;
         }
         if request.method != Method::Invite || request.to().is_ok_and(|to| to.tag().is_some()) {
             let status = if self.is_late_notify(now, &request) { 200 } else { 481 };
             let response = self.stateless(&request, status);
-            return self.actions.push_back(Action::Respond { transaction, response });
+            self.actions.push_back(Action::Respond { transaction, response });
+            return false;
         }
         self.admission.invited(arrival.ip());
         let id = self.dialog_id();
@@ -192,7 +199,9 @@ impl UserAgent {
         if let Err(response) = self.invite(now, id, transaction, arrival, request, examined) {
             self.stats.refused += 1;
             self.actions.push_back(Action::Respond { transaction, response: *response });
+            return false;
         }
+        true
     }
 
     fn invite(
@@ -204,7 +213,7 @@ impl UserAgent {
         request: Request,
         examined: Option<Box<Examined>>,
     ) -> Result<(), Box<Response>> {
-        let trusted = self.admission.is_trusted(arrival.ip());
+        let trusted = self.trusts(&arrival);
         let mut authenticated = None;
         if !trusted {
             match self.authenticator.verify(
@@ -229,7 +238,7 @@ impl UserAgent {
             id,
             sip_call_id: request.call_id().map_err(|_| bad_request())?.to_owned(),
             source: arrival.source,
-            local: self.settings.media_address.unwrap_or(arrival.local.ip()),
+            local: self.media_address(&arrival),
             trusted,
             authenticated,
             from: caller::caller(&request, trusted),
@@ -441,23 +450,17 @@ impl UserAgent {
         work: impl FnOnce(&mut Dialog, &mut Context<'_>),
     ) {
         let before = self.clients;
-        let Some(dialog) = self.dialogs.get_mut(&id) else { return };
-        let mut cx = Context {
-            now,
-            settings: &self.settings,
-            policy: self.policy,
-            ids: &mut self.ids,
-            actions: &mut self.actions,
-            clients: &mut self.clients,
-        };
-        work(dialog, &mut cx);
+        let Some(mut dialog) = self.dialogs.remove(&id) else { return };
+        work(&mut dialog, &mut self.context(now));
         let is_gone = dialog.is_gone();
         let answered = !dialog.is_ringing() && !dialog.waits_for_first_ack() && !is_gone;
         for client in before + 1..=self.clients {
             self.by_client.insert(ClientId(client), id);
         }
         if is_gone {
-            self.remove(now, id);
+            self.bury(now, &dialog);
+        } else {
+            self.dialogs.insert(id, dialog);
         }
         if let Some(&transaction) = self.first_transaction.get(&id) {
             let over =
@@ -469,8 +472,8 @@ impl UserAgent {
         self.schedule(id);
     }
 
-    fn remove(&mut self, now: Instant, id: DialogId) {
-        let Some(dialog) = self.dialogs.remove(&id) else { return };
+    /// Keeps of a dialog that is over what its last requests need.
+    fn bury(&mut self, now: Instant, dialog: &Dialog) {
         let key = (dialog.call_id().to_owned(), dialog.local_tag().to_owned());
         self.forget_ended(now);
         if self.lingering.len() < MAX_LINGERING {
@@ -481,7 +484,7 @@ impl UserAgent {
         self.by_local_tag.remove(&key);
         if let Some(tag) = dialog.remote_tag() {
             let caller = (key.0, tag.to_owned());
-            if self.by_caller.get(&caller).is_some_and(|first| first.dialog == id) {
+            if self.by_caller.get(&caller).is_some_and(|first| first.dialog == dialog.id) {
                 self.by_caller.remove(&caller);
             }
         }

@@ -35,6 +35,9 @@ const T2: Duration = Duration::from_secs(4);
 /// How long an ACK may take (RFC 3261 §13.3.1.4), and most other things.
 pub(crate) const T1_64: Duration = Duration::from_secs(32);
 
+/// The longest request over UDP (RFC 3261 §18.1.1), less the Via that is still to come.
+const MAX_DATAGRAM: usize = 1300 - 128;
+
 /// Methods we take.
 pub(crate) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, INFO, NOTIFY";
 /// Extensions we support.
@@ -99,6 +102,8 @@ struct Outstanding {
     purpose: Purpose,
     /// It carries credentials already.
     authorized: bool,
+    /// Its session interval is the one a 422 asked for.
+    lengthened: bool,
 }
 
 /// Why a request was sent.
@@ -127,7 +132,46 @@ struct Unacked {
     initial: bool,
 }
 
+/// Who is at the two ends of a dialog.
+struct Ends {
+    call_id: String,
+    local: NameAddr,
+    remote: NameAddr,
+    target: Uri,
+}
+
 impl Dialog {
+    /// A dialog in which nothing has happened. The phase is to be set.
+    fn new(cx: &Context<'_>, id: DialogId, arrival: Arrival, ends: Ends) -> Self {
+        Self {
+            id,
+            call_id: ends.call_id,
+            local: ends.local,
+            remote: ends.remote,
+            local_cseq: 0,
+            remote_cseq: None,
+            routes: Vec::new(),
+            target: ends.target,
+            contact: contact(&cx.settings.contact_user, &arrival),
+            arrival,
+            owns_call_id: false,
+            update_allowed: false,
+            credential: None,
+            phase: Phase::Closing,
+            negotiator: None,
+            timer: None,
+            transfer: None,
+            last_refer: None,
+            outstanding: Vec::new(),
+            unacked: None,
+            last_ack: None,
+            retry: None,
+            hang_up_after_ack: None,
+            held: false,
+            over: false,
+        }
+    }
+
     /// The Call-ID.
     pub(crate) fn call_id(&self) -> &str {
         &self.call_id
@@ -246,7 +290,10 @@ impl Dialog {
                     self.transfer = None;
                     self.report_transfer(cx, outcome);
                 }
-                Due::HangUp => self.send_bye(cx, HangupCause::NormalClearing),
+                Due::HangUp => {
+                    self.transfer = None;
+                    self.hang_up(cx, HangupCause::NormalClearing);
+                }
             }
         }
         if let Some((_, purpose)) = self.retry.take_if(|(at, _)| *at <= cx.now) {
@@ -257,7 +304,8 @@ impl Dialog {
         }
         if let Some(timer) = &mut self.timer {
             if timer.is_expired(cx.now) {
-                self.send_bye(cx, HangupCause::RecoveryOnTimerExpire);
+                self.timer = None;
+                self.hang_up(cx, HangupCause::RecoveryOnTimerExpire);
             } else if timer.take_refresh(cx.now) {
                 self.refresh(cx);
             }
@@ -315,8 +363,12 @@ impl Dialog {
         request
     }
 
-    fn send(&mut self, cx: &mut Context<'_>, request: Request, purpose: Purpose) {
+    fn send(&mut self, cx: &mut Context<'_>, mut request: Request, purpose: Purpose) {
         let transaction = cx.client_id();
+        let to = self.next_hop();
+        if purpose == Purpose::Refer && to.transport == Transport::Udp {
+            refer::shorten(&mut request, MAX_DATAGRAM);
+        }
         let authorized = ["Authorization", "Proxy-Authorization"]
             .iter()
             .any(|name| request.headers.get(name).is_some());
@@ -325,8 +377,8 @@ impl Dialog {
             request: request.clone(),
             purpose,
             authorized,
+            lengthened: false,
         });
-        let to = self.next_hop();
         cx.act(Action::Send { transaction, request, to });
     }
 
@@ -494,7 +546,7 @@ fn is_private(address: IpAddr) -> bool {
 }
 
 /// `<sip:user@host:port;transport=tcp>`, where the peer reaches us.
-pub(crate) fn contact(user: &str, arrival: &Arrival) -> String {
+fn contact(user: &str, arrival: &Arrival) -> String {
     let host = host_text(&arrival.local.ip().to_string(), Some(arrival.local.port()));
     match arrival.transport {
         Transport::Udp => format!("<sip:{user}@{host}>"),

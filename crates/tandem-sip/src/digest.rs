@@ -1,7 +1,7 @@
 //! Digest authentication (RFC 3261 §22, RFC 7616, RFC 8760): our challenges, and our answers to those of others.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     net::IpAddr,
     time::{Duration, Instant},
 };
@@ -11,11 +11,13 @@ use secrecy::ExposeSecret;
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
-use crate::{Credential, headers::Headers, ids::Secret, uri::split_outside_quotes};
+use crate::{
+    Credential, admission::bucket_key, headers::Headers, ids::Secret, uri::split_outside_quotes,
+};
 
 /// How long a nonce may be used.
 const NONCE_LIFETIME: Duration = Duration::from_secs(60);
-/// Nonces with a used count that are remembered.
+/// Nonces with a used count that are remembered. Above it the oldest is forgotten, and no nonce as old is good any more.
 const MAX_NONCES: usize = 4096;
 /// Wrong passwords from one address until it gets 403, and for how long.
 const MAX_FAILURES: u32 = 3;
@@ -100,9 +102,28 @@ pub(crate) struct Authenticator {
     epoch: Instant,
     /// Challenges given so far.
     issued: u64,
-    /// The highest count seen of each nonce that was used.
-    counts: HashMap<String, (u32, Instant)>,
+    /// The nonces that were used, by number.
+    used: BTreeMap<u64, Used>,
+    /// Of the nonces up to this number it is not known whether they were used, unless they stand in `used`.
+    forgotten: u64,
+    /// Wrong passwords of each source.
     failures: HashMap<IpAddr, (u32, Instant)>,
+}
+
+/// A nonce of ours.
+#[derive(Debug, Clone, Copy)]
+struct Nonce {
+    /// Seconds since the epoch at which it was given.
+    seconds: u64,
+    number: u64,
+}
+
+/// What is known of a nonce that was used.
+#[derive(Debug, Clone, Copy)]
+struct Used {
+    seconds: u64,
+    /// The highest count seen.
+    count: u32,
 }
 
 impl Authenticator {
@@ -115,7 +136,8 @@ impl Authenticator {
             secret,
             epoch: now,
             issued: 0,
-            counts: HashMap::new(),
+            used: BTreeMap::new(),
+            forgotten: 0,
             failures: HashMap::new(),
         }
     }
@@ -129,8 +151,8 @@ impl Authenticator {
     /// calls that come at once all count theirs from 1.
     pub(crate) fn challenges(&mut self, now: Instant, source: IpAddr, stale: bool) -> [String; 2] {
         self.issued += 1;
-        let seconds = now.saturating_duration_since(self.epoch).as_secs();
-        let nonce = self.nonce(seconds, self.issued, source);
+        let nonce = Nonce { seconds: self.seconds(now), number: self.issued };
+        let nonce = self.nonce(nonce, source);
         Algorithm::ALL.map(|algorithm| {
             format!(
                 "Digest realm=\"{}\", nonce=\"{nonce}\", algorithm={}, qop=\"auth\"{}",
@@ -139,6 +161,24 @@ impl Authenticator {
                 if stale { ", stale=true" } else { "" }
             )
         })
+    }
+
+    /// Looks whether an Authorization header is worth a look at its password: keeps nothing and hashes once. None
+    /// when it is; else what to answer.
+    pub(crate) fn turn_away(
+        &self,
+        now: Instant,
+        source: IpAddr,
+        headers: &Headers,
+    ) -> Option<Verdict> {
+        let Some(params) = self.ours(headers) else {
+            return Some(Verdict::Challenge { stale: false });
+        };
+        if self.has_failed(now, source) {
+            return Some(Verdict::Refuse);
+        }
+        let nonce = params.get("nonce").and_then(|nonce| self.read_nonce(now, source, nonce));
+        nonce.is_none().then_some(Verdict::Challenge { stale: true })
     }
 
     /// Looks at the Authorization header of a request.
@@ -150,23 +190,20 @@ impl Authenticator {
         headers: &Headers,
     ) -> Verdict {
         self.forget(now);
-        let ours = headers
-            .all("Authorization")
-            .filter_map(Params::parse)
-            .find(|params| params.get("realm") == Some(self.realm.as_str()));
-        let Some(params) = ours else { return Verdict::Challenge { stale: false } };
-        if self.failures.get(&source).is_some_and(|(count, _)| *count >= MAX_FAILURES) {
+        let Some(params) = self.ours(headers) else { return Verdict::Challenge { stale: false } };
+        if self.has_failed(now, source) {
             return Verdict::Refuse;
         }
+        let key = bucket_key(source);
         match self.check(now, source, method, &params) {
             Ok(username) => {
-                self.failures.remove(&source);
+                self.failures.remove(&key);
                 Verdict::Valid(username)
             }
             Err(Refused::Stale) => Verdict::Challenge { stale: true },
             Err(Refused::Wrong) => {
-                if self.failures.len() < MAX_FAILING || self.failures.contains_key(&source) {
-                    let failures = self.failures.entry(source).or_insert((0, now));
+                if self.failures.len() < MAX_FAILING || self.failures.contains_key(&key) {
+                    let failures = self.failures.entry(key).or_insert((0, now));
                     *failures = (failures.0 + 1, now);
                     if failures.0 >= MAX_FAILURES {
                         return Verdict::Refuse;
@@ -217,40 +254,66 @@ impl Authenticator {
             return Err(Refused::Wrong);
         }
         // The password is right; whether it is fresh is another question.
-        if !self.is_fresh(now, source, nonce) {
-            return Err(Refused::Stale);
-        }
-        let is_full = self.counts.len() >= MAX_NONCES;
-        match self.counts.get_mut(nonce) {
-            Some((seen, _)) if count <= *seen => return Err(Refused::Stale),
-            Some((seen, _)) => *seen = count,
-            None if is_full => return Err(Refused::Stale),
+        let nonce = self.read_nonce(now, source, nonce).ok_or(Refused::Stale)?;
+        match self.used.get_mut(&nonce.number) {
+            Some(used) if count <= used.count => return Err(Refused::Stale),
+            Some(used) => used.count = count,
+            None if nonce.number <= self.forgotten => return Err(Refused::Stale),
             None => {
-                self.counts.insert(nonce.to_owned(), (count, now));
+                self.used.insert(nonce.number, Used { seconds: nonce.seconds, count });
+                if self.used.len() > MAX_NONCES
+                    && let Some((oldest, _)) = self.used.pop_first()
+                {
+                    self.forgotten = oldest;
+                }
             }
         }
         Ok(username.to_owned())
     }
 
+    /// The credentials for our realm.
+    fn ours(&self, headers: &Headers) -> Option<Params> {
+        headers
+            .all("Authorization")
+            .filter_map(Params::parse)
+            .find(|params| params.get("realm") == Some(self.realm.as_str()))
+    }
+
+    /// Whether the source has sent too many wrong passwords.
+    fn has_failed(&self, now: Instant, source: IpAddr) -> bool {
+        self.failures.get(&bucket_key(source)).is_some_and(|(count, at)| {
+            *count >= MAX_FAILURES && now.saturating_duration_since(*at) <= FAILURE_MEMORY
+        })
+    }
+
     /// `<seconds>-<number>-<keyed hash of both and source>`: bound to time and place without keeping anything.
-    fn nonce(&self, seconds: u64, number: u64, source: IpAddr) -> String {
+    fn nonce(&self, nonce: Nonce, source: IpAddr) -> String {
+        let Nonce { seconds, number } = nonce;
         let words = ["nonce", &seconds.to_string(), &number.to_string(), &source.to_string()];
         format!("{seconds:x}-{number:x}-{}", hex(&self.secret.hash(&words)[..16]))
     }
 
-    fn is_fresh(&self, now: Instant, source: IpAddr, nonce: &str) -> bool {
-        let mut numbers = nonce.split('-').map_while(|part| u64::from_str_radix(part, 16).ok());
-        let (Some(seconds), Some(number)) = (numbers.next(), numbers.next()) else { return false };
-        let elapsed = now.saturating_duration_since(self.epoch).as_secs();
-        seconds <= elapsed
-            && elapsed - seconds <= NONCE_LIFETIME.as_secs()
-            && bool::from(self.nonce(seconds, number, source).as_bytes().ct_eq(nonce.as_bytes()))
+    /// The nonce if it is ours, for this source, and not too old.
+    fn read_nonce(&self, now: Instant, source: IpAddr, text: &str) -> Option<Nonce> {
+        let mut numbers = text.split('-').map_while(|part| u64::from_str_radix(part, 16).ok());
+        let nonce = Nonce { seconds: numbers.next()?, number: numbers.next()? };
+        let age = self.seconds(now).checked_sub(nonce.seconds)?;
+        let is_ours = bool::from(self.nonce(nonce, source).as_bytes().ct_eq(text.as_bytes()));
+        (age <= NONCE_LIFETIME.as_secs() && is_ours).then_some(nonce)
+    }
+
+    /// Whole seconds since the epoch.
+    fn seconds(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.epoch).as_secs()
     }
 
     fn forget(&mut self, now: Instant) {
-        // A second more than a nonce lives: its age counts in whole seconds.
-        let nonce_age = NONCE_LIFETIME + Duration::from_secs(1);
-        self.counts.retain(|_, (_, at)| now.saturating_duration_since(*at) <= nonce_age);
+        let seconds = self.seconds(now);
+        while let Some(oldest) = self.used.first_entry()
+            && seconds.saturating_sub(oldest.get().seconds) > NONCE_LIFETIME.as_secs()
+        {
+            oldest.remove();
+        }
         self.failures.retain(|_, (_, at)| now.saturating_duration_since(*at) <= FAILURE_MEMORY);
     }
 }
@@ -344,221 +407,4 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const URI: &str = "sip:4930555001@ai.example.net";
-
-    fn user() -> Credential {
-        Credential { username: "pbx1".into(), password: "s3cret".into() }
-    }
-
-    fn proof(algorithm: Algorithm, counted: bool) -> Proof<'static> {
-        Proof {
-            algorithm,
-            username: "pbx1",
-            realm: "ai.example.net",
-            password: "s3cret",
-            method: "INVITE",
-            uri: URI,
-            nonce: "9f1c77a2e05b4d31",
-            counted: counted.then_some(("00000001", "7b2e41d0")),
-        }
-    }
-
-    #[test]
-    fn known_responses() {
-        for (algorithm, counted, response) in [
-            (Algorithm::Md5, true, "820f768ce36cc83c39a8923ab7862377"),
-            (Algorithm::Md5, false, "9ab3ae78b02d07614f9430b37ba73fe3"),
-            (
-                Algorithm::Sha256,
-                true,
-                "304570a74b0a176796333f60f1cc3704f266f2a16fd3462bf5bcdd31fe228f94",
-            ),
-            (
-                Algorithm::Sha256,
-                false,
-                "891ecc2324f85a2085ce2919f9021f1909838dc9f7ab6c5a4f1995993b52badc",
-            ),
-        ] {
-            assert_eq!(proof(algorithm, counted).response(), response);
-        }
-        assert_eq!(
-            Algorithm::Md5.hash(&["pbx1", "ai.example.net", "s3cret"]),
-            "5c42c5061551759636f3993302eca2d5"
-        );
-    }
-
-    fn source() -> IpAddr {
-        "198.51.100.7".parse().unwrap()
-    }
-
-    fn authenticator(now: Instant) -> Authenticator {
-        Authenticator::new(now, "ai.example.net", vec![user()], Secret::fixed(1))
-    }
-
-    /// The Authorization that answers the challenge given at `now`.
-    fn credentials(
-        side: &mut Authenticator,
-        now: Instant,
-        algorithm: usize,
-        password: &str,
-    ) -> Headers {
-        let mut challenge = Headers::default();
-        challenge
-            .push("WWW-Authenticate", side.challenges(now, source(), false)[algorithm].clone());
-        let credential = Credential { username: "pbx1".into(), password: password.into() };
-        let (name, value) =
-            authorize(401, &challenge, "INVITE", URI, &credential, "7b2e41d0").unwrap();
-        let mut headers = Headers::default();
-        headers.push(name, value);
-        headers
-    }
-
-    #[test]
-    fn a_challenge_is_answered_and_verified_with_both_algorithms() {
-        let now = Instant::now();
-        let mut side = authenticator(now);
-        assert!(side.challenges(now, source(), false)[0].contains("algorithm=SHA-256"));
-        for algorithm in [0, 1] {
-            let headers = credentials(&mut side, now, algorithm, "s3cret");
-            assert_eq!(
-                side.verify(now, source(), "INVITE", &headers),
-                Verdict::Valid("pbx1".into())
-            );
-        }
-    }
-
-    #[test]
-    fn calls_that_come_at_once_are_all_let_in() {
-        let now = Instant::now();
-        let mut side = authenticator(now);
-        let answers: Vec<_> =
-            (0..20).map(|n| credentials(&mut side, now, n % 2, "s3cret")).collect();
-        for answer in &answers {
-            assert_eq!(side.verify(now, source(), "INVITE", answer), Verdict::Valid("pbx1".into()));
-        }
-    }
-
-    #[test]
-    fn what_is_not_right_is_not_let_in() {
-        let now = Instant::now();
-        let mut side = authenticator(now);
-        let good = credentials(&mut side, now, 0, "s3cret");
-        let value = good.get("Authorization").unwrap().to_owned();
-        let no = Verdict::Challenge { stale: false };
-        let stale = Verdict::Challenge { stale: true };
-        for (name, method, headers, address, at, verdict) in [
-            ("nothing", "INVITE", String::new(), "198.51.100.7", 0, no.clone()),
-            (
-                "another realm",
-                "INVITE",
-                value.replace("ai.example.net\", nonce", "other\", nonce"),
-                "198.51.100.7",
-                0,
-                no.clone(),
-            ),
-            ("another method", "BYE", value.clone(), "198.51.100.6", 0, no.clone()),
-            (
-                "without qop",
-                "INVITE",
-                value.replace("qop=auth, ", ""),
-                "198.51.100.5",
-                0,
-                no.clone(),
-            ),
-            (
-                "bad count",
-                "INVITE",
-                value.replace("nc=00000001", "nc=1"),
-                "198.51.100.4",
-                0,
-                no.clone(),
-            ),
-            ("another user", "INVITE", value.replace("pbx1", "pbx2"), "198.51.100.3", 0, no),
-            ("another address", "INVITE", value.clone(), "198.51.100.8", 0, stale.clone()),
-            ("too old", "INVITE", value.clone(), "198.51.100.7", 62, stale.clone()),
-        ] {
-            let mut all = Headers::default();
-            if !headers.is_empty() {
-                all.push("Authorization", headers);
-            }
-            let verdict_now =
-                side.verify(now + Duration::from_secs(at), address.parse().unwrap(), method, &all);
-            assert_eq!(verdict_now, verdict, "{name}");
-        }
-        assert_eq!(side.verify(now, source(), "INVITE", &good), Verdict::Valid("pbx1".into()));
-        assert_eq!(
-            side.verify(now, source(), "INVITE", &good),
-            stale,
-            "the same count twice is a replay"
-        );
-    }
-
-    #[test]
-    fn three_wrong_passwords_are_enough_for_a_minute() {
-        let now = Instant::now();
-        let mut side = authenticator(now);
-        let wrong = credentials(&mut side, now, 1, "guess");
-        let mut verdicts = Vec::new();
-        for _ in 0..3 {
-            verdicts.push(side.verify(now, source(), "INVITE", &wrong));
-        }
-        let no = Verdict::Challenge { stale: false };
-        assert_eq!(verdicts, [no.clone(), no, Verdict::Refuse]);
-        let right = credentials(&mut side, now, 1, "s3cret");
-        assert_eq!(side.verify(now, source(), "INVITE", &right), Verdict::Refuse);
-        let later = now + Duration::from_secs(61);
-        let right = credentials(&mut side, later, 1, "s3cret");
-        assert_eq!(side.verify(later, source(), "INVITE", &right), Verdict::Valid("pbx1".into()));
-    }
-
-    #[test]
-    fn challenges_of_others() {
-        for (name, status, challenges, answer) in [
-            (
-                "MD5 without qop",
-                401,
-                vec![r#"Digest realm="r", nonce="n""#],
-                Some(("Authorization", "algorithm=MD5")),
-            ),
-            (
-                "a proxy",
-                407,
-                vec![r#"Digest realm="r", nonce="n", qop="auth,auth-int", opaque="o""#],
-                Some(("Proxy-Authorization", "opaque=\"o\"")),
-            ),
-            (
-                "unknown first",
-                401,
-                vec![
-                    r#"Digest realm="r", nonce="n", algorithm=SHA-512-256"#,
-                    r#"Digest realm="r", nonce="n", algorithm=SHA-256"#,
-                ],
-                Some(("Authorization", "algorithm=SHA-256")),
-            ),
-            ("only integrity", 401, vec![r#"Digest realm="r", nonce="n", qop="auth-int""#], None),
-            ("basic", 401, vec![r#"Basic realm="r""#], None),
-            ("no challenge", 401, vec![], None),
-            ("no nonce", 401, vec![r#"Digest realm="r""#], None),
-        ] {
-            let mut headers = Headers::default();
-            for challenge in challenges {
-                headers.push(
-                    if status == 401 { "WWW-Authenticate" } else { "Proxy-Authenticate" },
-                    challenge,
-                );
-            }
-            let got = authorize(status, &headers, "INVITE", URI, &user(), "c");
-            match answer {
-                None => assert_eq!(got, None, "{name}"),
-                Some((header, part)) => {
-                    let (got, value) = got.unwrap_or_else(|| panic!("{name}"));
-                    assert_eq!(got, header, "{name}");
-                    assert!(value.contains(part), "{name}: {value}");
-                }
-            }
-        }
-    }
-}
+mod tests;

@@ -22,7 +22,7 @@ use crate::{
     agent::{Invitation, Screening, UserAgent},
     call::Order,
     ids::{Ids, Secret},
-    message::{Arrival, Message, Method},
+    message::{Arrival, Message, Method, reason_phrase},
     stack::{Stack, StackEvent},
     uri::Uri,
 };
@@ -252,11 +252,16 @@ impl Task {
                 if request.method == Method::Ack {
                     self.agent.handle_ack(now, &request);
                 }
+                if self.agent.trusts(&arrival) {
+                    self.stack.admit(&arrival);
+                }
                 let Screening::Pass(examined) = self.agent.screen(now, &arrival, &request) else {
                     return;
                 };
-                if let Some(transaction) = self.stack.begin(&arrival, &request).await {
-                    self.agent.handle_request(now, transaction, arrival, request, examined);
+                if let Some(transaction) = self.stack.begin(&arrival, &request).await
+                    && self.agent.handle_request(now, transaction, arrival, request, examined)
+                {
+                    self.stack.admit(&arrival);
                 }
             }
             StackEvent::Message { arrival, message: Message::Response(response) } => {
@@ -267,7 +272,11 @@ impl Task {
                 }
                 self.stack.handle_response(&arrival, &response).await;
             }
-            StackEvent::Malformed => self.agent.count_malformed(),
+            StackEvent::Malformed(None) => self.agent.count_malformed(),
+            StackEvent::Malformed(Some((arrival, request))) => {
+                let reason = reason_phrase(400).to_owned();
+                self.agent.handle_malformed(now, &arrival, &request, reason);
+            }
             StackEvent::Cancelled(transaction) => self.agent.handle_cancel(now, transaction),
             StackEvent::Response { transaction, response } => {
                 self.agent.handle_response(now, transaction, &response);

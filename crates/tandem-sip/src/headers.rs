@@ -94,7 +94,7 @@ impl Headers {
 }
 
 /// The long name behind a compact one (RFC 3261 §7.3.3, RFC 3515, 3892, 6665, 4028, 8224).
-fn long_name(name: &str) -> &str {
+pub(crate) fn long_name(name: &str) -> &str {
     let mut letters = name.bytes();
     let (Some(letter), None) = (letters.next(), letters.next()) else { return name };
     match letter.to_ascii_lowercase() {

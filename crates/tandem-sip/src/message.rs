@@ -1,9 +1,13 @@
 //! SIP messages as small types of our own (RFC 3261 §7), read from and written to the wire.
 
+mod framing;
+
 use std::{
     fmt,
     net::{IpAddr, SocketAddr},
 };
+
+pub(crate) use framing::{Frame, split_head, stream_frame};
 
 use crate::{
     headers::Headers,
@@ -209,36 +213,10 @@ impl Request {
         encode(&format!("{} {} SIP/2.0", self.method, self.uri), &self.headers, &self.body)
     }
 
-    /// Sets the body and its type.
-    pub fn set_body(&mut self, content_type: &str, body: impl Into<Vec<u8>>) {
-        self.headers.set("Content-Type", content_type);
-        self.body = body.into();
-    }
-
     /// The number of CSeq.
     pub fn cseq(&self) -> Result<u32, MessageError> {
         let (number, method) = parse_cseq(&self.headers)?;
         if method == self.method { Ok(number) } else { Err(MessageError::Header("CSeq")) }
-    }
-
-    /// From.
-    pub fn from(&self) -> Result<NameAddr, MessageError> {
-        address(&self.headers, "From")
-    }
-
-    /// To.
-    pub fn to(&self) -> Result<NameAddr, MessageError> {
-        address(&self.headers, "To")
-    }
-
-    /// Call-ID.
-    pub fn call_id(&self) -> Result<&str, MessageError> {
-        call_id(&self.headers)
-    }
-
-    /// The first Contact.
-    pub fn contact(&self) -> Option<NameAddr> {
-        self.headers.list("Contact").next().and_then(|contact| NameAddr::parse(contact).ok())
     }
 
     /// The topmost Via.
@@ -306,12 +284,6 @@ impl Response {
         encode(&format!("SIP/2.0 {} {}", self.status, self.reason), &self.headers, &self.body)
     }
 
-    /// Sets the body and its type.
-    pub fn set_body(&mut self, content_type: &str, body: impl Into<Vec<u8>>) {
-        self.headers.set("Content-Type", content_type);
-        self.body = body.into();
-    }
-
     /// The same response with one header more.
     pub fn with(mut self, name: &str, value: impl Into<String>) -> Self {
         self.headers.push(name, value);
@@ -322,27 +294,46 @@ impl Response {
     pub fn cseq(&self) -> Result<(u32, Method), MessageError> {
         parse_cseq(&self.headers)
     }
-
-    /// From.
-    pub fn from(&self) -> Result<NameAddr, MessageError> {
-        address(&self.headers, "From")
-    }
-
-    /// To.
-    pub fn to(&self) -> Result<NameAddr, MessageError> {
-        address(&self.headers, "To")
-    }
-
-    /// Call-ID.
-    pub fn call_id(&self) -> Result<&str, MessageError> {
-        call_id(&self.headers)
-    }
-
-    /// The first Contact.
-    pub fn contact(&self) -> Option<NameAddr> {
-        self.headers.list("Contact").next().and_then(|contact| NameAddr::parse(contact).ok())
-    }
 }
+
+/// What requests and responses have in common.
+macro_rules! common {
+    ($message:ty) => {
+        impl $message {
+            /// Sets the body and its type.
+            pub fn set_body(&mut self, content_type: &str, body: impl Into<Vec<u8>>) {
+                self.headers.set("Content-Type", content_type);
+                self.body = body.into();
+            }
+
+            /// From.
+            pub fn from(&self) -> Result<NameAddr, MessageError> {
+                address(&self.headers, "From")
+            }
+
+            /// To.
+            pub fn to(&self) -> Result<NameAddr, MessageError> {
+                address(&self.headers, "To")
+            }
+
+            /// Call-ID.
+            pub fn call_id(&self) -> Result<&str, MessageError> {
+                call_id(&self.headers)
+            }
+
+            /// The first Contact.
+            pub fn contact(&self) -> Option<NameAddr> {
+                self.headers
+                    .list("Contact")
+                    .next()
+                    .and_then(|contact| NameAddr::parse(contact).ok())
+            }
+        }
+    };
+}
+
+common!(Request);
+common!(Response);
 
 /// One hop of Via: who sent, and where the answer goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -403,32 +394,6 @@ impl fmt::Display for Via {
         }
         Ok(())
     }
-}
-
-/// Headers up to the empty line, and what follows it.
-pub(crate) fn split_head(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let mut line_start = 0;
-    while let Some(length) = bytes[line_start..].iter().position(|&byte| byte == b'\n') {
-        let line = &bytes[line_start..line_start + length];
-        if line_start > 0 && (line.is_empty() || line == b"\r") {
-            return Some((&bytes[..line_start - 1], &bytes[line_start + length + 1..]));
-        }
-        line_start += length + 1;
-    }
-    None
-}
-
-/// How many bytes the message at the start of a stream takes, once its headers are complete. Streams need a
-/// Content-Length (RFC 3261 §18.3); without one there is no body.
-pub(crate) fn stream_length(bytes: &[u8]) -> Result<Option<usize>, MessageError> {
-    let Some((head, body)) = split_head(bytes) else {
-        return if bytes.len() > MAX_MESSAGE { Err(MessageError::TooLong) } else { Ok(None) };
-    };
-    let text = String::from_utf8_lossy(head);
-    let lines = text.split('\n').skip(1).map(|line| line.strip_suffix('\r').unwrap_or(line));
-    let length = content_length(&parse_headers(lines)?)?.unwrap_or(0);
-    let total = (bytes.len() - body.len()).saturating_add(length);
-    if total > MAX_MESSAGE { Err(MessageError::TooLong) } else { Ok(Some(total)) }
 }
 
 fn parse_headers<'a>(lines: impl Iterator<Item = &'a str>) -> Result<Headers, MessageError> {

@@ -1,6 +1,6 @@
 //! Offer and answer (RFC 3264) for one leg: G.711 and telephone-event, hold, resume, change of address.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use tandem_media::{Law, Ptime};
 use tandem_rtp::{Direction, Latching, MediaParams};
@@ -28,6 +28,9 @@ pub enum OfferError {
     /// The media address is a host name, or missing.
     #[error("no media address: {0:?}")]
     NoAddress(String),
+    /// Media cannot be sent there: another address family than ours, multicast, broadcast.
+    #[error("cannot send media to {0}")]
+    UnfitAddress(IpAddr),
     /// Not a description.
     #[error("malformed SDP: {0}")]
     Malformed(#[from] SdpError),
@@ -37,7 +40,10 @@ impl OfferError {
     /// The final response to the request that carried the offer (RFC 3261 §21.4).
     pub const fn status(&self) -> u16 {
         match self {
-            Self::NoAudio | Self::NoCommonCodec { .. } | Self::NoAddress(_) => 488,
+            Self::NoAudio
+            | Self::NoCommonCodec { .. }
+            | Self::NoAddress(_)
+            | Self::UnfitAddress(_) => 488,
             Self::Malformed(_) => 400,
         }
     }
@@ -47,18 +53,21 @@ impl OfferError {
         match self {
             Self::NoAudio => 304,
             Self::NoCommonCodec { .. } => 305,
-            Self::NoAddress(_) => 301,
+            Self::NoAddress(_) | Self::UnfitAddress(_) => 301,
             Self::Malformed(_) => 399,
         }
     }
 }
 
-/// The G.711 codecs of an offer that are in `ours`, in the offer's order.
+/// The G.711 codecs of an offer that are in `ours`, in the offer's order. Media must be able to reach its sender from
+/// `local`.
 pub(crate) fn offered_laws(
     offer: &SessionDescription,
     ours: &[Law],
+    local: IpAddr,
 ) -> Result<Vec<Law>, OfferError> {
     let (_, audio) = find_audio(offer)?;
+    remote_address(offer, audio, local)?;
     let mut laws: Vec<Law> = Vec::new();
     for (_, law) in laws_of(audio) {
         if ours.contains(&law) && !laws.contains(&law) {
@@ -126,7 +135,7 @@ impl Negotiator {
         let (index, audio) = find_audio(offer)?;
         let (payload_type, law) = self.choose(audio)?;
         let offered = offer.direction_of(audio);
-        let (remote, unspecified) = remote_address(offer, audio)?;
+        let (remote, unspecified) = remote_address(offer, audio, self.local.address)?;
         let direction = self.direction(answering(offered, unspecified));
         let mut params = self.params(offer, audio, remote, payload_type, law);
         params.direction = direction;
@@ -182,7 +191,7 @@ impl Negotiator {
         let (payload_type, law) = laws_of(audio)
             .find(|(_, law)| self.local.codecs.contains(law))
             .ok_or_else(|| no_common_codec(audio))?;
-        let (remote, unspecified) = remote_address(answer, audio)?;
+        let (remote, unspecified) = remote_address(answer, audio, self.local.address)?;
         let mut params = self.params(answer, audio, remote, payload_type, law);
         params.rtcp_mux = false;
         params.direction = self.direction(answering(answer.direction_of(audio), unspecified));
@@ -379,14 +388,27 @@ const fn answering(peer: Direction, unspecified: bool) -> Direction {
     }
 }
 
+/// Where the media of the peer is, and whether that is no address at all (an old form of hold).
 fn remote_address(
     sdp: &SessionDescription,
     audio: &Media,
+    local: IpAddr,
 ) -> Result<(SocketAddr, bool), OfferError> {
     let connection =
         sdp.connection_of(audio).ok_or_else(|| OfferError::NoAddress(String::new()))?;
     let ip = connection.ip().ok_or_else(|| OfferError::NoAddress(connection.host.clone()))?;
+    let ip = ip.to_canonical();
+    if !is_reachable(ip, local) {
+        return Err(OfferError::UnfitAddress(ip));
+    }
     Ok((SocketAddr::new(ip, audio.port), ip.is_unspecified()))
+}
+
+/// Whether one host at `ip` can be sent to from `local`.
+fn is_reachable(ip: IpAddr, local: IpAddr) -> bool {
+    ip.is_ipv4() == local.to_canonical().is_ipv4()
+        && !ip.is_multicast()
+        && ip != IpAddr::V4(Ipv4Addr::BROADCAST)
 }
 
 /// `a=rtcp:port [IN IP4 address]` (RFC 3605), else the port after RTP.
@@ -394,7 +416,11 @@ fn remote_rtcp(audio: &Media, remote_rtp: SocketAddr) -> SocketAddr {
     let mut words = audio.attribute("rtcp").unwrap_or("").split_whitespace();
     match words.next().and_then(|port| port.parse().ok()) {
         Some(port) => {
-            let address = words.last().and_then(|address| address.parse().ok());
+            let address = words
+                .last()
+                .and_then(|address| address.parse().ok())
+                .map(|address: IpAddr| address.to_canonical())
+                .filter(|address| is_reachable(*address, remote_rtp.ip()));
             SocketAddr::new(address.unwrap_or(remote_rtp.ip()), port)
         }
         None => SocketAddr::new(remote_rtp.ip(), remote_rtp.port().saturating_add(1)),

@@ -6,7 +6,7 @@ use tandem_call::{TransferKind, TransferOutcome, TransferTarget};
 
 use crate::{
     message::Request,
-    uri::{Uri, escape, host_text},
+    uri::{NameAddr, Uri, escape, host_text},
 };
 
 /// After success the peer has this long to send its BYE before we send ours.
@@ -14,6 +14,8 @@ const WAIT_FOR_BYE: Duration = Duration::from_secs(2);
 /// The most headers handed to the target, and their longest value.
 const MAX_HEADERS: usize = 32;
 const MAX_HEADER_VALUE: usize = 1024;
+/// What the call was about: the first to go where there is no room.
+const SUMMARY: &str = "X-Tandem-Summary";
 
 /// One transfer under way.
 #[derive(Debug)]
@@ -217,6 +219,27 @@ pub(crate) fn passed_on(headers: &[(String, String)]) -> impl Iterator<Item = (&
         .filter(move |(name, value)| allowed(name) && value.len() <= MAX_HEADER_VALUE)
         .take(MAX_HEADERS)
         .map(|(name, value)| (name.as_str(), value.as_str()))
+}
+
+/// Drops optional headers of a REFER until it takes no more than `most` bytes: the summary first, then the longest.
+pub(crate) fn shorten(refer: &mut Request, most: usize) {
+    while refer.encode().len() > most {
+        let optional = refer.headers.iter().filter(|(name, _)| {
+            name.get(..2).is_some_and(|start| start.eq_ignore_ascii_case("X-"))
+        });
+        let dropped = optional
+            .max_by_key(|(name, value)| (name.eq_ignore_ascii_case(SUMMARY), value.len()))
+            .map(|(name, _)| name.to_owned());
+        let Some(name) = dropped else { return };
+        tracing::warn!(header = %name, "a REFER over UDP has no room for a header");
+        refer.headers.remove(&name);
+        if let Some(value) = refer.headers.first_mut("Refer-To")
+            && let Ok(mut target) = NameAddr::parse(value)
+        {
+            target.uri.headers.retain(|(escaped, _)| !escaped.eq_ignore_ascii_case(&name));
+            *value = format!("<{}>", target.uri);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -63,6 +63,8 @@ impl Policy {
         if interval < self.min_se && supported {
             return Err(TooSmall { min_se: self.min_se });
         }
+        // A peer without timers cannot be told to ask for more.
+        let interval = interval.max(self.min_se);
         // The interval may be lowered, but not below what the request allows.
         let interval = self.wanted.map_or(interval, |wanted| interval.min(wanted.max(least)));
         let refresher = match refresher {
@@ -229,6 +231,13 @@ mod tests {
                 vec![("Session-Expires", "600;refresher=uac")],
                 Ok(Some((600, Refresher::Uas, false))),
             ),
+            (
+                "too short, and the peer has no timers",
+                ours,
+                vec![("Session-Expires", "5")],
+                Ok(Some((90, Refresher::Uas, false))),
+            ),
+            ("no interval at all", none, vec![("x", "0")], Ok(Some((90, Refresher::Uas, false)))),
             ("neither wants it", none, vec![timer], Ok(None)),
             (
                 "only the peer wants it",

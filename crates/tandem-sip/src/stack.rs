@@ -18,6 +18,7 @@ use std::{
 
 use rsipstack::{
     EndpointBuilder,
+    sip::SipMessage,
     transaction::{
         Endpoint, TransactionReceiver,
         endpoint::{EndpointInnerRef, EndpointOption},
@@ -55,8 +56,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) enum StackEvent {
     /// A message; of a request the topmost Via says where it came from.
     Message { arrival: Arrival, message: Message },
-    /// Bytes that are no message.
-    Malformed,
+    /// Bytes that are no message, and what could be read of them if they may be answered.
+    Malformed(Option<(Arrival, Box<Request>)>),
     /// The INVITE of this transaction was cancelled; the CANCEL is answered.
     Cancelled(ServerId),
     /// A response to a request of ours, 2xx to INVITE aside: those come as [`StackEvent::Message`].
@@ -121,7 +122,11 @@ impl Stack {
         let advertised = settings.advertised;
         let mut udp = Vec::new();
         let mut streams = Streams::new(
-            StreamsConfig { advertised, most: settings.limits.connections },
+            StreamsConfig {
+                advertised,
+                most: settings.limits.connections,
+                trusted: settings.trusted.as_slice().into(),
+            },
             events.clone(),
         );
         for &listener in &settings.listen {
@@ -198,22 +203,12 @@ impl Stack {
 
     /// Gives a request to its transaction. A new one gets a new transaction, whose name is returned.
     pub(crate) async fn begin(&mut self, arrival: &Arrival, request: &Request) -> Option<ServerId> {
-        let connection = self.connection(arrival)?;
-        let message = lower::request(request)?;
-        let from = lower::address(arrival.transport, arrival.source);
-        let inner = self.endpoint.inner.clone();
-        // A finished transaction answers from in here, and a stream whose peer does not read would hold up all.
-        let taken =
-            timeout(WRITE_TIMEOUT, inner.on_received_message(message.into(), connection, &from))
-                .await;
-        if taken.is_err() {
-            self.streams.close(arrival.source);
-        }
+        self.hand_over(arrival, lower::request(request)?.into()).await;
         let mut transaction = self.incoming.try_recv().ok()?;
         if arrival.transport == Transport::Udp {
             let reply =
                 request.via().map_or(arrival.source, |via| via.reply_address(arrival.source));
-            transaction.destination = Some(lower::address(Transport::Udp, reply));
+            transaction.destination = Some(self.udp_port(arrival.local)?.address(reply));
         }
         self.next_server += 1;
         let id = ServerId(self.next_server);
@@ -357,17 +352,27 @@ impl Stack {
 
     /// Gives a response to the transaction of its request.
     pub(crate) async fn handle_response(&self, arrival: &Arrival, response: &Response) {
-        let (Some(connection), Some(message)) =
-            (self.connection(arrival), lower::response(response))
-        else {
-            return;
-        };
+        if let Some(message) = lower::response(response) {
+            self.hand_over(arrival, message.into()).await;
+        }
+    }
+
+    /// A peer at the other end of a stream has got in: its connection may be idle.
+    pub(crate) fn admit(&self, arrival: &Arrival) {
+        if arrival.transport == Transport::Tcp {
+            self.streams.admit(arrival.source);
+        }
+    }
+
+    async fn hand_over(&self, arrival: &Arrival, message: SipMessage) {
+        let Some(connection) = self.connection(arrival) else { return };
         let from = lower::address(arrival.transport, arrival.source);
-        let inner = self.endpoint.inner.clone();
-        let taken =
-            timeout(WRITE_TIMEOUT, inner.on_received_message(message.into(), connection, &from))
-                .await;
-        if taken.is_err() {
+        // A finished transaction answers from in here, and a stream whose peer does not read would hold up all.
+        let taken = timeout(
+            WRITE_TIMEOUT,
+            self.endpoint.inner.on_received_message(message, connection, &from),
+        );
+        if taken.await.is_err() {
             self.streams.close(arrival.source);
         }
     }
@@ -457,6 +462,7 @@ impl Way {
                 addresses.next().ok_or_else(|| io::Error::other("the name has no address"))?
             }
         };
+        let address = canonical(address);
         match to.transport {
             Transport::Udp => {
                 let port = self.udp.clone().ok_or_else(|| io::Error::other("no UDP listener"))?;
@@ -484,7 +490,7 @@ async fn run_client(
     };
     let connection = match way.find(to).await {
         Ok((Found::Datagram(port), address)) => {
-            transaction.destination = Some(lower::address(Transport::Udp, address));
+            transaction.destination = Some(port.address(address));
             Some(SipConnection::Udp(port.connection()))
         }
         Ok((Found::Stream, address)) => way.streams.connection(address).map(SipConnection::Tcp),
@@ -523,21 +529,43 @@ fn via(to: &Target, branch: &str) -> String {
     format!("SIP/2.0/{} {sent_by};rport;branch=z9hG4bK{branch}", to.transport.name())
 }
 
+/// An IPv4 peer that came to an IPv6 socket, under its own address.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    match address.ip().to_canonical() {
+        ip @ IpAddr::V4(_) => SocketAddr::new(ip, address.port()),
+        // Link-local addresses keep their scope.
+        IpAddr::V6(_) => address,
+    }
+}
+
+/// What the readers found in bytes that should be one message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Delivered {
+    Message,
+    Malformed,
+    /// Nobody takes messages any more.
+    Closed,
+}
+
 /// Shared by the readers: what to do with bytes that should be one message.
-async fn deliver(bytes: &[u8], arrival: Arrival, events: &mpsc::Sender<StackEvent>) -> bool {
-    let event = match Message::parse(bytes) {
+async fn deliver(bytes: &[u8], arrival: Arrival, events: &mpsc::Sender<StackEvent>) -> Delivered {
+    let (delivered, event) = match Message::parse(bytes) {
         Ok(Message::Request(mut request)) => {
             request.mark_source(arrival.source);
-            StackEvent::Message { arrival, message: Message::Request(request) }
+            let message = Message::Request(request);
+            (Delivered::Message, StackEvent::Message { arrival, message })
         }
-        Ok(message) => StackEvent::Message { arrival, message },
+        Ok(message) => (Delivered::Message, StackEvent::Message { arrival, message }),
         Err(error) => {
             tracing::debug!(source = %arrival.source, %error, "no SIP message");
-            StackEvent::Malformed
+            let request = Request::salvage(bytes).map(|mut request| {
+                request.mark_source(arrival.source);
+                (arrival, Box::new(request))
+            });
+            (Delivered::Malformed, StackEvent::Malformed(request))
         }
     };
-    let good = !matches!(event, StackEvent::Malformed);
-    events.send(event).await.is_ok() && good
+    if events.send(event).await.is_err() { Delivered::Closed } else { delivered }
 }
 
 type Tasks = Arc<std::sync::Mutex<Vec<JoinHandle<()>>>>;

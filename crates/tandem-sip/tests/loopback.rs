@@ -11,7 +11,12 @@ use tandem_sip::{
     Credential, DialogEvent, IncomingCall, Listener, LocalMedia, OutgoingCall, Rejection,
     SipEndpoint, SipHandle, SipSettings, Transport,
 };
-use tokio::{net::UdpSocket, sync::mpsc::Receiver, time::timeout};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpStream, UdpSocket},
+    sync::mpsc::Receiver,
+    time::timeout,
+};
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -273,4 +278,109 @@ async fn garbage_and_unknown_methods_do_no_harm() {
     }
     assert_eq!(callee.stats().dialogs, 0);
     assert!(callee.stats().door.malformed >= 3);
+}
+
+fn options(name: &str, uri: &str, transport: &str, local: SocketAddr) -> String {
+    format!(
+        "OPTIONS {uri} SIP/2.0\r\nVia: SIP/2.0/{transport} {local};rport;branch=z9hG4bK{name}\r\nFrom: <sip:a@b>;tag=1\r\nTo: <sip:1@h>\r\nCall-ID: {name}\r\nCSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n"
+    )
+}
+
+/// Reads from a connection until its end, or until `end` has come.
+async fn read_until(stream: &mut TcpStream, end: &str) -> String {
+    let mut text = String::new();
+    let mut buffer = [0; 4096];
+    while !text.contains(end) {
+        match timeout(Duration::from_secs(5), stream.read(&mut buffer)).await.expect("in time") {
+            Ok(0) | Err(_) => break,
+            Ok(length) => text.push_str(&String::from_utf8_lossy(&buffer[..length])),
+        }
+    }
+    text
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_unreadable_request_is_answered_and_its_connection_goes_on() {
+    let (callee, _calls) = SipEndpoint::bind(settings()).await.unwrap();
+    let [udp, tcp] = [callee.listeners()[0].addr, callee.listeners()[1].addr];
+    let socket = UdpSocket::bind((LOOPBACK, 0)).await.unwrap();
+    let local = socket.local_addr().unwrap();
+    socket.send_to(options("u", "sip:@", "UDP", local).as_bytes(), udp).await.unwrap();
+    let mut buffer = [0; 4096];
+    let (length, _) =
+        timeout(Duration::from_secs(5), socket.recv_from(&mut buffer)).await.unwrap().unwrap();
+    assert!(buffer[..length].starts_with(b"SIP/2.0 400 "));
+
+    let mut stream = TcpStream::connect(tcp).await.unwrap();
+    let local = stream.local_addr().unwrap();
+    let bad = options("bad", "sip:@", "TCP", local);
+    let good = options("good", "sip:1@h", "TCP", local);
+    stream.write_all(format!("{bad}{good}").as_bytes()).await.unwrap();
+    let answers = read_until(&mut stream, "Call-ID: good").await;
+    assert!(answers.starts_with("SIP/2.0 400 ") && answers.contains("SIP/2.0 200 OK"), "{answers}");
+    let unframed = bad.replace("Content-Length: 0\r\n", "");
+    stream.write_all(format!("{unframed}{good}").as_bytes()).await.unwrap();
+    let rest = read_until(&mut stream, "Call-ID: good\r\nCall").await;
+    assert!(!rest.contains("SIP/2.0 200 OK"), "where the next one begins is unknown: {rest}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_source_opens_only_so_many_connections() {
+    for (trusted, most) in [(true, 32), (false, 4)] {
+        let mut settings = settings();
+        settings.users = vec![Credential { username: "u".into(), password: "p".into() }];
+        if !trusted {
+            settings.trusted.clear();
+        }
+        let (callee, _calls) = SipEndpoint::bind(settings).await.unwrap();
+        let to = callee.listeners()[1].addr;
+        let mut open = Vec::new();
+        for _ in 0..most {
+            open.push(TcpStream::connect(to).await.unwrap());
+        }
+        let mut one_more = TcpStream::connect(to).await.unwrap();
+        assert_eq!(read_until(&mut one_more, "never").await, "", "it is closed");
+        // The others live: they may still be answered.
+        let last = open.last_mut().unwrap();
+        let local = last.local_addr().unwrap();
+        last.write_all(options("o", "sip:1@h", "TCP", local).as_bytes()).await.unwrap();
+        assert!(read_until(last, "Call-ID: o").await.starts_with("SIP/2.0 200 "));
+        drop(open);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ipv4_peers_of_an_ipv6_listener_keep_their_own_address() {
+    let any = SocketAddr::from(([0_u16; 8], 0));
+    let both = [Transport::Udp, Transport::Tcp];
+    let listen = both.map(|transport| Listener { transport, addr: any }).to_vec();
+    // Machines without IPv6 have nothing to mend here.
+    let Ok((callee, mut calls)) =
+        SipEndpoint::bind(SipSettings { listen, ..SipSettings::default() }).await
+    else {
+        return;
+    };
+    let (caller, mut back) = SipEndpoint::bind(settings()).await.unwrap();
+    for transport in both {
+        let port = callee.listeners().iter().find(|it| it.transport == transport).unwrap().addr;
+        let uri = format!(
+            "sip:1@127.0.0.1:{};transport={}",
+            port.port(),
+            transport.name().to_lowercase()
+        );
+        let (dialog, mut at_caller) = caller.call(call_to(uri));
+        let mut call = incoming(&mut calls).await;
+        assert!(call.trusted);
+        assert_eq!((call.source.ip(), call.local), (LOOPBACK, LOOPBACK));
+        call.dialog.accept(media(40000, &[Law::Mu]));
+        while next(&mut at_caller).await != DialogEvent::Signal(SignalEvent::Answered) {}
+        call.dialog.hang_up(HangupCause::NormalClearing);
+        while !next(&mut at_caller).await.is_last() {}
+        while call.events.recv().await.is_some() {}
+        drop(dialog);
+        settle(&callee).await;
+    }
+    let (_dialog, mut at_callee) = callee.call(call_to(uri(&caller, Transport::Udp)));
+    incoming(&mut back).await.dialog.reject(Rejection::status(486));
+    assert!(matches!(next(&mut at_callee).await, DialogEvent::Failed { status: 486, .. }));
 }

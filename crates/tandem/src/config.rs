@@ -3,10 +3,12 @@
 mod agent;
 mod agents;
 mod attendant;
+mod fixed;
 mod limits;
 mod listeners;
 mod mistake;
 mod models;
+mod number_plan;
 mod numbers;
 mod reader;
 mod secret;
@@ -14,26 +16,27 @@ mod secret;
 mod tests;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     env, fs, io,
     path::{Path, PathBuf},
 };
 
 pub use agent::Agent;
+pub use fixed::FixedSettings;
 pub use limits::{Limits, RecordsConfig};
 pub(crate) use listeners::kind_name;
 pub use listeners::{MediaConfig, listener_name};
 pub(crate) use mistake::closest;
 pub use mistake::{Findings, Mistake, Severity};
 pub use models::{ATTENDANT, ModelConfig};
-pub use numbers::NumberRoute;
+pub use number_plan::{NumberPlan, NumberRoute};
 pub use secret::SecretSource;
 use tandem_attendant::VoiceSettings;
 use tandem_sip::SipSettings;
 use toml::de::DeTable;
 
 use self::{
-    mistake::Mistakes, models::read_models, numbers::ReadRoute, reader::Section,
+    mistake::Mistakes, models::read_models, numbers::ReadNumbers, reader::Section,
     secret::Surroundings,
 };
 use crate::number::Pattern;
@@ -62,7 +65,7 @@ pub struct Config {
     /// Agents by their slug.
     pub agents: BTreeMap<String, Agent>,
     /// The number plan. Empty only when no agent is active.
-    pub numbers: Vec<NumberRoute>,
+    pub numbers: NumberPlan,
 }
 
 /// A configuration that can be used, and what is still to be said about it.
@@ -179,7 +182,7 @@ fn read_config(mut root: Section<'_, '_>, surroundings: &Surroundings<'_>) -> Co
         .as_ref()
         .filter(|section| section.is_empty())
         .map(|section| section.span().clone());
-    let routes = numbers_section.map(numbers::read_numbers).unwrap_or_default();
+    let read_numbers = numbers_section.map(numbers::read_numbers).unwrap_or_default();
 
     let mistakes = root.mistakes();
     let media_has_bind = media.as_ref().is_some_and(|(_, has_bind)| *has_bind);
@@ -209,8 +212,8 @@ fn read_config(mut root: Section<'_, '_>, surroundings: &Surroundings<'_>) -> Co
         media.bind = listeners::default_bind(&sip.listen);
     }
     sip.limits.dialogs = sip.limits.dialogs.max(2 * limits.max_calls as usize);
-    let longest_transfer = agents.values().map(|agent| agent.transfer_timeout).max();
-    sip.transfer_timeout = sip.transfer_timeout.max(longest_transfer.unwrap_or_default());
+    // Each call has its agent's own patience. This one outlasts that of every agent, also of those of a later reload.
+    sip.transfer_timeout = agents::LONGEST_TRANSFER;
     let numbers = if numbers_value.is_some() {
         if let Some(span) = empty_plan {
             mistakes.warning(
@@ -219,7 +222,7 @@ fn read_config(mut root: Section<'_, '_>, surroundings: &Surroundings<'_>) -> Co
                 "add `\"*\" = \"…\"` with the name of an agent",
             );
         }
-        known_agents_only(routes, &agents, mistakes)
+        known_agents_only(read_numbers, &agents, mistakes)
     } else {
         default_numbers(&agents, mistakes)
     };
@@ -238,36 +241,37 @@ fn read_config(mut root: Section<'_, '_>, surroundings: &Surroundings<'_>) -> Co
     }
 }
 
-/// The routes, after each agent that does not exist was reported.
+/// The number plan, after each agent in it that does not exist was reported.
 fn known_agents_only(
-    routes: Vec<ReadRoute>,
+    numbers: ReadNumbers,
     agents: &BTreeMap<String, Agent>,
     mistakes: &Mistakes<'_>,
-) -> Vec<NumberRoute> {
-    for read in &routes {
-        let name = &read.route.agent;
+) -> NumberPlan {
+    let known = || agents.keys().map(String::as_str);
+    let mut fixes: HashMap<&str, String> = HashMap::new();
+    for (route, agent_span) in numbers.plan.lines().iter().zip(&numbers.agent_spans) {
+        let name = route.agent.as_str();
         if agents.contains_key(name) {
             continue;
         }
-        let known = agents.keys().map(String::as_str);
-        let fix = closest(name, known.clone()).map_or_else(
-            || format!("known agents: {}", known.collect::<Vec<_>>().join(", ")),
-            |meant| format!("did you mean {meant:?}?"),
-        );
+        let fix = fixes.entry(name).or_insert_with(|| {
+            closest(name, known()).map_or_else(
+                || format!("known agents: {}", known().collect::<Vec<_>>().join(", ")),
+                |meant| format!("did you mean {meant:?}?"),
+            )
+        });
         mistakes.error_with_fix(
-            &read.agent_span,
-            format!(
-                "[numbers]: {:?} leads to {name:?}, and there is no such agent",
-                read.route.written
-            ),
-            fix,
+            agent_span,
+            format!("[numbers]: {:?} leads to {name:?}, and there is no such agent", route.written),
+            fix.as_str(),
         );
     }
-    routes.into_iter().map(|read| read.route).collect()
+    numbers.plan
 }
 
 /// Without a number plan the only agent answers everything.
-fn default_numbers(agents: &BTreeMap<String, Agent>, mistakes: &Mistakes<'_>) -> Vec<NumberRoute> {
+fn default_numbers(agents: &BTreeMap<String, Agent>, mistakes: &Mistakes<'_>) -> NumberPlan {
+    let mut plan = NumberPlan::default();
     let mut names = agents.keys();
     let (Some(agent), None) = (names.next(), names.next()) else {
         mistakes.error_with_fix(
@@ -275,9 +279,9 @@ fn default_numbers(agents: &BTreeMap<String, Agent>, mistakes: &Mistakes<'_>) ->
             format!("there are {} agents and no [numbers], so no call finds one", agents.len()),
             "add [numbers] with lines such as \"+13055551234\" = \"…\" and \"*\" = \"…\"",
         );
-        return Vec::new();
+        return plan;
     };
-    vec![NumberRoute {
+    let everything = NumberRoute {
         written: "*".into(),
         pattern: Pattern::Any,
         agent: agent.clone(),
@@ -285,5 +289,7 @@ fn default_numbers(agents: &BTreeMap<String, Agent>, mistakes: &Mistakes<'_>) ->
         ai_transfer: None,
         enabled: true,
         line: 0,
-    }]
+    };
+    plan.add(everything).expect("the plan was empty");
+    plan
 }

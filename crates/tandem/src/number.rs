@@ -51,18 +51,6 @@ pub enum Pattern {
     Any,
 }
 
-impl Pattern {
-    /// How well it fits the normalised `number`: more is better, nothing = not at all. An exact number beats every
-    /// prefix, a longer prefix beats a shorter one.
-    pub fn fit(&self, number: &str) -> Option<usize> {
-        match self {
-            Self::Exact(exact) => (exact == number).then_some(usize::MAX),
-            Self::Prefix(prefix) => number.starts_with(prefix).then_some(prefix.len()),
-            Self::Any => Some(0),
-        }
-    }
-}
-
 impl fmt::Display for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

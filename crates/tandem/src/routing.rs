@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::{
     config::{Agent, Config, NumberRoute},
-    number,
+    number::{self, Pattern},
 };
 
 /// The agent that answers.
@@ -74,12 +74,7 @@ impl fmt::Display for NoRoute {
 /// disabled.
 pub fn route<'a>(config: &'a Config, called: &str) -> Result<Route<'a>, NoRoute> {
     let called = number::normalise(called);
-    let (fit, line) = config
-        .numbers
-        .iter()
-        .filter_map(|line| Some((line.pattern.fit(&called)?, line)))
-        .max_by_key(|(fit, _)| *fit)
-        .ok_or(NoRoute::NoMatch)?;
+    let line = config.numbers.find(&called).ok_or(NoRoute::NoMatch)?;
     if !line.enabled {
         return Err(NoRoute::NumberDisabled { written: line.written.clone() });
     }
@@ -87,11 +82,11 @@ pub fn route<'a>(config: &'a Config, called: &str) -> Result<Route<'a>, NoRoute>
     if !agent.enabled {
         return Err(NoRoute::AgentDisabled { agent: line.agent.clone() });
     }
-    let reason = match fit {
-        usize::MAX => Reason::Exact,
-        0 if line.line == 0 => Reason::OnlyAgent,
-        0 => Reason::CatchAll,
-        _ => Reason::Prefix,
+    let reason = match line.pattern {
+        Pattern::Exact(_) => Reason::Exact,
+        Pattern::Prefix(_) => Reason::Prefix,
+        Pattern::Any if line.line == 0 => Reason::OnlyAgent,
+        Pattern::Any => Reason::CatchAll,
     };
     Ok(Route { agent, reason, number: line })
 }

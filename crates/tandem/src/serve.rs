@@ -1,15 +1,18 @@
 //! The daemon: starts every part, reloads on SIGHUP, drains on SIGTERM.
 
-use std::{io, path::PathBuf, sync::Arc, thread, time::Duration};
+use std::{future, io, path::PathBuf, sync::Arc, thread, time::Duration};
 
 use tandem_attendant::Voice;
 use tandem_call::Patience;
 use tandem_exchange::{Exchange, ExchangeSettings, NotedTools, RecordLog};
 use tandem_sip::{SipEndpoint, SipHandle};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    task::{JoinError, JoinHandle},
+};
 
 use crate::{
-    config::{Config, ConfigError, Loaded, listener_name},
+    config::{Config, ConfigError, FixedSettings, Loaded, listener_name},
     wiring::Plan,
 };
 
@@ -41,8 +44,9 @@ pub struct Daemon {
     sip: SipHandle,
     records: RecordLog,
     voice: Voice,
-    calls: tokio::task::JoinHandle<()>,
-    warming: tokio::task::JoinHandle<()>,
+    calls: JoinHandle<()>,
+    warming: JoinHandle<()>,
+    fixed: FixedSettings,
     drain: Duration,
 }
 
@@ -54,6 +58,7 @@ impl Daemon {
         let voice = Voice::open(config.voice.clone(), tokio::runtime::Handle::current());
         let settings = exchange_settings(&config);
         let drain = config.limits.drain;
+        let fixed = FixedSettings::of(&config);
         let (sip, incoming) = SipEndpoint::bind(config.sip.clone())
             .await
             .map_err(|error| ServeError::Sip(error.to_string()))?;
@@ -65,7 +70,7 @@ impl Daemon {
             let exchange = exchange.clone();
             async move { exchange.run(incoming).await }
         });
-        Ok(Self { exchange, sip, records, voice, calls, warming, drain })
+        Ok(Self { exchange, sip, records, voice, calls, warming, fixed, drain })
     }
 
     /// The SIP side: its addresses, its counters.
@@ -78,11 +83,14 @@ impl Daemon {
         self.exchange.live_calls()
     }
 
-    /// Puts agents and numbers of `config` in force for new calls. Listeners, ports and limits stay as they are.
-    pub fn reload(&mut self, config: Config) {
+    /// Puts agents, models and numbers of `config` in force for new calls. The other settings stay as they are; the
+    /// keys of those that `config` changes are returned: they take effect at the next start.
+    pub fn reload(&mut self, config: Config) -> Vec<&'static str> {
+        let changed = self.fixed.changed_keys(&config);
         let plan = Arc::new(Plan::new(config));
         self.warming = warm(&self.voice, Arc::clone(&plan));
         self.exchange.set_routes(plan);
+        changed
     }
 
     /// Waits until the fixed sentences of the attendant's scripts are rendered.
@@ -126,15 +134,22 @@ pub async fn run(loaded: Loaded) -> Result<(), ServeError> {
     for listener in daemon.sip().listeners() {
         tracing::info!("listening for SIP on {}", listener_name(listener));
     }
+    // A file that can't be read for long, on a share that hangs, must not keep the daemon from stopping.
+    let mut reading: Option<JoinHandle<Result<Loaded, ConfigError>>> = None;
     loop {
         tokio::select! {
-            _ = hangup.recv() => match Config::load(file.as_deref()) {
-                Ok(Loaded { config, .. }) => {
-                    daemon.reload(config);
-                    tracing::info!("agents and numbers reloaded; live calls keep theirs");
+            // A further SIGHUP waits until the file is read, and has it read again.
+            _ = hangup.recv(), if reading.is_none() => {
+                let file = file.clone();
+                reading = Some(tokio::task::spawn_blocking(move || Config::load(file.as_deref())));
+            }
+            read = finished(&mut reading) => {
+                reading = None;
+                match read {
+                    Ok(read) => reload(&mut daemon, read),
+                    Err(error) => tracing::error!(%error, "not reloaded, reading the file was broken off"),
                 }
-                Err(error) => tracing::error!("not reloaded, the old configuration stays:\n{error}"),
-            },
+            }
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
         }
@@ -146,6 +161,31 @@ pub async fn run(loaded: Loaded) -> Result<(), ServeError> {
         _ = interrupt.recv() => tracing::warn!("second signal: stopping at once"),
     }
     Ok(())
+}
+
+/// What `task` has come to; waits for ever where there is none.
+async fn finished<T>(task: &mut Option<JoinHandle<T>>) -> Result<T, JoinError> {
+    match task {
+        Some(task) => task.await,
+        None => future::pending().await,
+    }
+}
+
+fn reload(daemon: &mut Daemon, read: Result<Loaded, ConfigError>) {
+    let Loaded { config, findings, .. } = match read {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            return tracing::error!("not reloaded, the old configuration stays:\n{error}");
+        }
+    };
+    if !findings.is_empty() {
+        tracing::warn!("the configuration has warnings:\n{findings}");
+    }
+    let changed = daemon.reload(config);
+    if !changed.is_empty() {
+        tracing::warn!("{} changed: these take effect at the next start", changed.join(", "));
+    }
+    tracing::info!("agents and numbers reloaded; live calls keep theirs");
 }
 
 fn exchange_settings(config: &Config) -> ExchangeSettings {
@@ -167,7 +207,7 @@ fn exchange_settings(config: &Config) -> ExchangeSettings {
 }
 
 /// Renders what never changes in the background, so that no caller waits for it.
-fn warm(voice: &Voice, plan: Arc<Plan>) -> tokio::task::JoinHandle<()> {
+fn warm(voice: &Voice, plan: Arc<Plan>) -> JoinHandle<()> {
     let voice = voice.clone();
     tokio::spawn(async move {
         for (language, script) in plan.scripts() {

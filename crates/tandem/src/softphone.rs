@@ -6,6 +6,7 @@
 mod cue;
 pub mod ledger;
 mod line;
+mod notes;
 mod phone;
 mod plan;
 pub mod recording;

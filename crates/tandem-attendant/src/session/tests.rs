@@ -538,11 +538,17 @@ fn a_format_it_does_not_speak_loses_the_session() {
 fn audio_before_it_is_ready_is_dropped_and_counted() {
     let mut world = World::new(script());
     world.wait(100);
-    assert_eq!(world.session.uplink_stats(), UplinkStats { frames_sent: 5, ..UplinkStats::default() });
+    assert_eq!(
+        world.session.uplink_stats(),
+        UplinkStats { frames_sent: 5, ..UplinkStats::default() }
+    );
     let mut closed = World::new(script());
     closed.send(ModelCommand::Close);
     closed.wait(100);
-    assert_eq!(closed.session.uplink_stats(), UplinkStats { frames_dropped: 5, ..UplinkStats::default() });
+    assert_eq!(
+        closed.session.uplink_stats(),
+        UplinkStats { frames_dropped: 5, ..UplinkStats::default() }
+    );
 }
 
 #[test]

@@ -61,7 +61,6 @@ fn prompts_are_always_there() {
     for voice in [voice(no_engines()).1, Voice::tone(Duration::from_millis(60))] {
         for prompt in [Prompt::OneMoment, Prompt::Trouble, Prompt::Goodbye] {
             assert!(voice.prompt(prompt).len() > 8_000, "{prompt:?} lasts a second");
-            assert!(!Voice::prompt_text(prompt).is_empty());
         }
     }
 }

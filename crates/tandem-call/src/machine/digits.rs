@@ -69,6 +69,7 @@ impl Digits {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::beginning;
 
     #[test]
     fn the_same_digit_by_two_ways_is_one() {
@@ -90,7 +91,7 @@ mod tests {
                 "55",
             ),
         ] {
-            let start = Instant::now();
+            let start = beginning();
             let mut digits = Digits::default();
             for (at, digit, way) in pressed {
                 let digit = Digit::new(digit).unwrap();

@@ -43,14 +43,14 @@ pub(super) struct Ending {
     latest: Instant,
     /// No new answer of the model is heard.
     pub(super) refuses: bool,
-    /// Answers that may still begin: the farewell after the result of `end_call`.
-    answers: u8,
+    /// A farewell after the result of `end_call` may still begin.
+    farewell: bool,
 }
 
 #[derive(Debug)]
 enum Kind {
-    /// The model called `end_call`.
-    EndCall { called: Instant },
+    /// The model called `end_call`, with or after its goodbye where it has `spoken`.
+    EndCall { called: Instant, spoken: bool },
     /// Words being said may finish until then.
     LastWords { until: Instant },
     /// Tandem says goodbye.
@@ -60,20 +60,21 @@ enum Kind {
 impl Ending {
     /// The caller spoke: whatever the model answers to that is no farewell.
     pub(super) fn caller_spoke(&mut self) {
-        self.answers = 0;
+        self.farewell = false;
     }
 
     /// Whether an answer that begins now may be heard.
     pub(super) fn admits_answer(&mut self) -> bool {
-        self.refuses = self.answers == 0;
-        self.answers = self.answers.saturating_sub(1);
-        !self.refuses
+        let admitted = std::mem::take(&mut self.farewell);
+        self.refuses = !admitted;
+        admitted
     }
 }
 
 impl CallMachine {
     /// `end_call` of the model: hang-up comes `end_call_drain` after the played end of the goodbye, or after the call itself
-    /// where nothing plays, and at the latest 10 s after the call.
+    /// where nothing was said, and at the latest 10 s after the call. A farewell after the result is heard where the
+    /// model has not spoken since the caller did: one goodbye is enough.
     pub(super) fn end_call(&mut self, now: Instant, call: &ToolCall) {
         let Some(reason) = text_argument(call, "reason") else {
             let outcome = ToolOutcome::Answered(invalid(&["reason"]));
@@ -94,6 +95,7 @@ impl CallMachine {
         }
         self.summary = text_argument(call, "summary").map(str::to_owned);
         let latest = after(now, LONGEST_ENDING);
+        let spoken = !self.waiting.is_due();
         self.start_ending(Ending {
             reason: match reason {
                 "caller_goodbye" => EndReason::CallerGoodbye,
@@ -101,10 +103,10 @@ impl CallMachine {
                 "voicemail_detected" => EndReason::VoicemailDetected,
                 _ => EndReason::ConversationComplete,
             },
-            kind: Kind::EndCall { called: now },
+            kind: Kind::EndCall { called: now, spoken },
             latest,
             refuses: false,
-            answers: 1,
+            farewell: !spoken,
         });
         self.settle_tool(now, call, ending_result(), "answered");
         if self.caller.speaking.is_some() {
@@ -123,7 +125,7 @@ impl CallMachine {
                     kind: Kind::LastWords { until: after(now, LAST_WORDS) },
                     latest: after(now, LONGEST_ENDING),
                     refuses: false,
-                    answers: 0,
+                    farewell: false,
                 });
             }
             Phase::Transferring => self.overdue = Some(reason),
@@ -136,9 +138,11 @@ impl CallMachine {
         let Phase::Ending(ending) = &self.phase else { return };
         let (reason, latest, silent) = (ending.reason, ending.latest, self.playout.is_silent());
         let next = match ending.kind {
-            Kind::EndCall { called } => {
-                let quiet_since = self.last_drained_at.map_or(called, |at| at.max(called));
-                let drained = after(quiet_since, self.spec.end_call_drain);
+            Kind::EndCall { called, spoken } => {
+                let played = self.last_drained_at.unwrap_or(called);
+                let quiet_since = played.max(called);
+                let said = if spoken { played } else { quiet_since };
+                let drained = after(said, self.spec.end_call_drain);
                 let over = if self.answering.running {
                     drained.max(after(quiet_since, BROKEN_OFF))
                 } else {

@@ -18,15 +18,15 @@ struct Row {
     heard: Option<Duration>,
 }
 
-/// When each step of each turn happened. A row is opened by the caller's speech or, where the agent speaks unasked
-/// first, by its audio.
+/// When each step of each turn happened. A row is opened by the caller's speech or digits, or by the agent's audio where
+/// it speaks unasked: first, or again after a tool or a failed transfer.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     rows: Vec<Row>,
 }
 
 impl Ledger {
-    /// The caller began to speak. Speech that was not answered yet belongs to the same turn.
+    /// The caller began to speak or to press keys. What was not answered yet belongs to the same turn.
     pub(super) fn caller_began(&mut self, now: Instant) {
         if self.rows.last().is_none_or(|row| row.first_audio.is_some()) {
             self.open(now);
@@ -44,9 +44,9 @@ impl Ledger {
         }
     }
 
-    /// A new item's first audio came; gives the row it belongs to.
-    pub(super) fn audio(&mut self, now: Instant) -> Option<usize> {
-        if self.rows.is_empty() {
+    /// A new item's first audio came, and with it an answer where it `begins` one; gives the row it belongs to.
+    pub(super) fn audio(&mut self, now: Instant, begins: bool) -> Option<usize> {
+        if self.rows.last().is_none_or(|row| begins && row.first_audio.is_some()) {
             self.open(now);
         }
         let row = self.rows.last_mut()?;
@@ -61,9 +61,10 @@ impl Ledger {
         }
     }
 
-    /// The answer of `row` was cut; `barge_in` is how long that took.
+    /// The answer of `row` was cut; `barge_in` is how long that took. The first cut counts: of several items it is the
+    /// one that was playing.
     pub(super) fn cut(&mut self, row: usize, barge_in: Option<Duration>, heard: Duration) {
-        if let Some(row) = self.rows.get_mut(row) {
+        if let Some(row) = self.rows.get_mut(row).filter(|row| row.heard.is_none()) {
             row.barge_in = barge_in;
             row.heard = Some(heard);
         }
@@ -116,6 +117,7 @@ fn millis(duration: Duration) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::beginning;
 
     fn at(start: Instant, ms: u64) -> Instant {
         start + Duration::from_millis(ms)
@@ -123,15 +125,15 @@ mod tests {
 
     #[test]
     fn a_greeting_and_an_answered_turn() {
-        let start = Instant::now();
+        let start = beginning();
         let mut ledger = Ledger::default();
-        assert_eq!(ledger.audio(at(start, 100)), Some(0));
+        assert_eq!(ledger.audio(at(start, 100), true), Some(0));
         ledger.started(at(start, 101), 0);
         ledger.caller_began(at(start, 2_000));
         ledger.speech_written(at(start, 2_400), at(start, 2_401));
         ledger.caller_began(at(start, 2_600)); // Still the same turn: nobody answered.
         ledger.speech_written(at(start, 3_000), at(start, 3_002));
-        assert_eq!(ledger.audio(at(start, 3_500)), Some(1));
+        assert_eq!(ledger.audio(at(start, 3_500), true), Some(1));
         ledger.started(at(start, 3_504), 1);
         ledger.cut(1, Some(Duration::from_millis(3)), Duration::from_millis(700));
         ledger.caller_began(at(start, 9_000)); // Never measured.
@@ -158,9 +160,9 @@ mod tests {
 
     #[test]
     fn speech_whose_beginning_was_missed_still_opens_a_turn() {
-        let start = Instant::now();
+        let start = beginning();
         let mut ledger = Ledger::default();
-        ledger.audio(at(start, 0));
+        ledger.audio(at(start, 0), true);
         ledger.speech_written(at(start, 900), at(start, 901));
         assert_eq!(ledger.turns(Some(start)).len(), 2);
     }

@@ -18,9 +18,6 @@ use crate::{EndReason, Greet, ModelCommand, ModelFailure, Reaction};
 const RENEWALS: usize = 3;
 const RENEWAL_WINDOW: Duration = Duration::from_secs(60);
 
-/// A session that may not be dialled again sooner than this is not waited for: the next model answers sooner.
-const LONGEST_RETRY: Duration = Duration::from_secs(5);
-
 /// A session that expires is replaced this long before.
 const EXPIRY_MARGIN: Duration = Duration::from_secs(1);
 
@@ -61,6 +58,8 @@ pub(super) struct ModelChain {
     session: u32,
     /// This model was ready once.
     proven: bool,
+    /// It was lost, and has not been ready since it was dialled again.
+    redialled: bool,
     renewals: VecDeque<Instant>,
     expires: Option<Instant>,
     /// How long an expiring session has been of no use to anybody.
@@ -79,6 +78,7 @@ impl ModelChain {
             link: Link::Lost,
             session: 0,
             proven: false,
+            redialled: false,
             renewals: VecDeque::new(),
             expires: None,
             quiet: Stopwatch::default(),
@@ -164,7 +164,8 @@ impl CallMachine {
     pub(super) fn open_model(&mut self, now: Instant, index: usize, apologise: bool) {
         self.chain.index = index;
         self.chain.proven = false;
-        self.start_session(now, Link::Connecting);
+        self.chain.redialled = false;
+        self.start_session(now, Link::Connecting, self.patience.connect);
         let history = self.transcript.history(&self.playout);
         self.emit(Output::OpenModel { index, history, apologise });
     }
@@ -175,6 +176,7 @@ impl CallMachine {
             return;
         }
         self.chain.link = Link::Ready;
+        self.chain.redialled = false;
         self.timers.stop(Timer::Connect);
         self.model_ready_at.get_or_insert(now);
         if !self.chain.proven {
@@ -183,15 +185,15 @@ impl CallMachine {
             self.chain.used.push(name);
         }
         self.answer(now);
-        if self.waiting.cause() == Some(Cause::Lost) {
-            self.waiting.satisfy();
-        }
         if self.greeted && std::mem::take(&mut self.chain.owed) {
             let words = self.opening_words();
             self.chain.words.insert(0, words);
         }
         self.speak_first();
         self.say_kept_words();
+        if self.waiting.cause() == Some(Cause::Lost) {
+            self.waiting.satisfy();
+        }
         if !self.digits.is_empty() {
             self.send_digits();
         }
@@ -225,11 +227,7 @@ impl CallMachine {
         match self.phase {
             Phase::Ringing | Phase::Answering => match failure.reaction {
                 // Nobody waits yet, and only the attendant is left: the model may have another try.
-                Reaction::Retry { after }
-                    if self.is_last_model()
-                        && after <= LONGEST_RETRY
-                        && self.chain.may_renew(now) =>
-                {
+                Reaction::Retry { after } if self.is_last_model() && self.chain.may_renew(now) => {
                     self.timers.start(Timer::Retry, now, after);
                 }
                 Reaction::Retry { .. } | Reaction::GiveUp => self.next_model(now),
@@ -238,7 +236,7 @@ impl CallMachine {
                 self.expect_answer(Cause::Lost);
                 match failure.reaction {
                     Reaction::Retry { after }
-                        if proven && after <= LONGEST_RETRY && self.chain.may_renew(now) =>
+                        if proven && !self.chain.redialled && self.chain.may_renew(now) =>
                     {
                         self.timers.start(Timer::Retry, now, after);
                     }
@@ -251,6 +249,9 @@ impl CallMachine {
 
     /// The model cannot carry the call on, as far as the machine can see.
     pub(super) fn give_up_on_model(&mut self, now: Instant, reason: &str) {
+        if self.chain.link == Link::Lost {
+            return self.next_model(now); // It may not be dialled again soon enough.
+        }
         let reason = reason.to_owned();
         self.lose_model(now, &ModelFailure { reaction: Reaction::GiveUp, reason });
     }
@@ -276,7 +277,8 @@ impl CallMachine {
     /// Dials a lost session again.
     pub(super) fn renew_lost_session(&mut self, now: Instant) {
         if self.chain.link == Link::Lost {
-            self.renew(now, Link::Connecting);
+            self.chain.redialled = true;
+            self.renew(now, Link::Connecting, self.patience.redial);
         }
     }
 
@@ -310,13 +312,13 @@ impl CallMachine {
             if self.chain.owed {
                 self.expect_answer(Cause::Lost);
             }
-            self.renew(now, Link::Renewing);
+            self.renew(now, Link::Renewing, self.patience.connect);
         }
     }
 
-    fn renew(&mut self, now: Instant, link: Link) {
+    fn renew(&mut self, now: Instant, link: Link, patience: Duration) {
         self.chain.renewals.push_back(now);
-        self.start_session(now, link);
+        self.start_session(now, link, patience);
         let history = self.transcript.history(&self.playout);
         self.emit(Output::Model(ModelCommand::Renew { history }));
     }
@@ -351,13 +353,14 @@ impl CallMachine {
         self.timers.stop(Timer::Retry);
     }
 
-    fn start_session(&mut self, now: Instant, link: Link) {
+    /// A session is dialled, and ready within `patience`.
+    fn start_session(&mut self, now: Instant, link: Link, patience: Duration) {
         self.chain.link = link;
         self.chain.session = self.chain.session.wrapping_add(1);
         self.chain.expires = None;
         self.waiting.heard_from_model(); // The new one has its own time.
         self.timers.stop(Timer::Retry);
-        self.timers.start(Timer::Connect, now, self.patience.connect);
+        self.timers.start(Timer::Connect, now, patience);
     }
 
     /// What a session that took over is asked; a greeting nobody heard is asked for again, in words.

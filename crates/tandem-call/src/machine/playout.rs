@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{Cut, ItemId};
+use crate::{Cut, ItemId, Prompt};
 
 /// Prompts have item ids of their own from here up.
 const FIRST_PROMPT: u64 = 1 << 62;
@@ -17,6 +17,8 @@ const REMEMBERED: usize = 128;
 #[derive(Debug)]
 pub(super) struct Item {
     pub(super) id: ItemId,
+    /// What Tandem says by itself in it.
+    pub(super) prompt: Option<Prompt>,
     /// The session it came from, counted by the machine.
     pub(super) session: u32,
     /// Audio that came so far.
@@ -81,6 +83,7 @@ impl Playout {
         }
         self.remember(Item {
             id,
+            prompt: None,
             session,
             received: duration,
             started: None,
@@ -92,10 +95,13 @@ impl Playout {
     }
 
     /// A new prompt's id; it counts as queued from now on.
-    pub(super) fn add_prompt(&mut self) -> ItemId {
+    pub(super) fn add_prompt(&mut self, prompt: Prompt) -> ItemId {
         let id = ItemId(FIRST_PROMPT + self.prompts);
         self.prompts += 1;
         self.receive(id, Duration::ZERO, 0);
+        if let Some(item) = self.get_mut(id) {
+            item.prompt = Some(prompt);
+        }
         id
     }
 
@@ -148,9 +154,11 @@ impl Playout {
         }
     }
 
-    /// Whether `id` never had any audio.
+    /// Whether `id` never had any audio. A prompt has it from the beginning.
     pub(super) fn never_had(&self, id: ItemId) -> bool {
-        self.forgotten.is_none_or(|forgotten| forgotten < id) && self.get(id).is_none()
+        !is_prompt(id)
+            && self.forgotten.is_none_or(|forgotten| forgotten < id)
+            && self.get(id).is_none()
     }
 
     /// All that are remembered.

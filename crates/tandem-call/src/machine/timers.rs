@@ -154,12 +154,13 @@ pub(super) fn after(now: Instant, span: Duration) -> Instant {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::beginning;
 
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
     fn the_earliest_timer_comes_first_and_once() {
-        let now = Instant::now();
+        let now = beginning();
         let mut timers = Timers::default();
         timers.start(Timer::Closing, now, SECOND);
         timers.start(Timer::Answer, now, 2 * SECOND);
@@ -173,7 +174,7 @@ mod tests {
 
     #[test]
     fn a_stopwatch_holds_or_gathers() {
-        let now = Instant::now();
+        let now = beginning();
         let mut watch = Stopwatch::default();
         watch.hold(now, true);
         watch.hold(now + SECOND, true);
@@ -188,7 +189,7 @@ mod tests {
 
     #[test]
     fn a_span_from_outside_is_bounded() {
-        let now = Instant::now();
+        let now = beginning();
         assert_eq!(after(now, Duration::MAX), now + Duration::from_secs(86_400));
     }
 }

@@ -73,9 +73,21 @@ impl Tools {
         &self.records
     }
 
-    /// Takes note of a call's id; false when the session has used it before.
-    fn is_new(&mut self, id: &ToolCallId) -> bool {
-        self.ids.len() < MOST_IDS && self.ids.insert(id.clone())
+    /// Whether the present session waits for the result of `id`.
+    fn runs(&self, id: &ToolCallId) -> bool {
+        self.open.iter().any(|open| open.id == *id && !open.orphan)
+    }
+
+    /// Takes note of a call's id, or says why the call cannot be carried out.
+    fn note(&mut self, id: &ToolCallId) -> Result<(), &'static str> {
+        if self.ids.contains(id) {
+            return Err("there was a call with this id before");
+        }
+        if self.ids.len() == MOST_IDS {
+            return Err("too many tools were called");
+        }
+        self.ids.insert(id.clone());
+        Ok(())
     }
 
     fn take(&mut self, now: Instant, id: &ToolCallId, outcome: &'static str) -> Option<Open> {
@@ -112,8 +124,11 @@ impl CallMachine {
     /// The model calls a tool.
     pub(super) fn handle_tool_call(&mut self, now: Instant, call: ToolCall) {
         self.answering.called = true;
-        if !self.tools.is_new(&call.id) {
-            return;
+        if self.tools.runs(&call.id) {
+            return; // The result that comes answers both.
+        }
+        if let Err(text) = self.tools.note(&call.id) {
+            return self.refuse(now, &call, text);
         }
         if self.tools.open.iter().any(|open| open.id == call.id) {
             self.cancel_tool(now, &call.id); // An orphan of the last session that has the same id.
@@ -158,7 +173,7 @@ impl CallMachine {
 
     /// The model takes a tool call back.
     pub(super) fn handle_tool_cancelled(&mut self, now: Instant, id: &ToolCallId) {
-        if self.tools.open.iter().any(|open| open.id == *id && !open.orphan) {
+        if self.tools.runs(id) {
             self.cancel_tool(now, id);
         }
     }

@@ -199,6 +199,7 @@ pub(super) fn floor(text: &str, at: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::beginning;
 
     const MS: Duration = Duration::from_millis(1);
 
@@ -219,7 +220,7 @@ mod tests {
 
     #[test]
     fn the_caller_comes_where_he_spoke_even_when_his_text_is_late() {
-        let start = Instant::now();
+        let start = beginning();
         let mut playout = Playout::default();
         playout.receive(ItemId(1), 900 * MS, 0);
         let mut transcript = Transcript::default();
@@ -235,7 +236,7 @@ mod tests {
 
     #[test]
     fn what_was_never_spoken_is_unheard() {
-        let start = Instant::now();
+        let start = beginning();
         let playout = Playout::default();
         let mut transcript = Transcript::default();
         transcript.agent(start, ItemId(1), "Never said.", &playout);
@@ -247,7 +248,7 @@ mod tests {
 
     #[test]
     fn a_transcript_has_bounds() {
-        let start = Instant::now();
+        let start = beginning();
         let playout = Playout::default();
         let mut transcript = Transcript::default();
         for turn in 0..10_000_u32 {

@@ -14,11 +14,8 @@ use crate::{
     TransferRecord, TransferTarget,
 };
 
-/// The sentence plays at most this long after the last of its audio came.
-const LAST_WORDS: Duration = Duration::from_secs(3);
-
-/// The sentence takes at most this long in all.
-const LONGEST_LEAD_OUT: Duration = Duration::from_secs(5);
+/// The sentence takes at most this long, from the call of the tool.
+const LONGEST_LEAD_OUT: Duration = Duration::from_secs(12);
 
 /// A model that calls first and speaks then begins to speak within this.
 const SPEAKS_WITHIN: Duration = Duration::from_secs(2);
@@ -33,8 +30,8 @@ pub(super) struct Transfer {
     target: TransferTarget,
     reason: String,
     asked: Instant,
-    /// The last audio of the sentence; none until the model has said something.
-    pub(super) last_audio: Option<Instant>,
+    /// The model has said something.
+    pub(super) spoken: bool,
 }
 
 impl CallMachine {
@@ -71,12 +68,8 @@ impl CallMachine {
         });
         // No answer owed: the model has spoken since the caller did.
         let spoken = !self.waiting.is_due();
-        self.phase = Phase::LeadingOut(Transfer {
-            target,
-            reason: reason.to_owned(),
-            asked: now,
-            last_audio: spoken.then_some(now),
-        });
+        self.phase =
+            Phase::LeadingOut(Transfer { target, reason: reason.to_owned(), asked: now, spoken });
         self.settle_tool(now, call, transferring(), "answered");
     }
 
@@ -84,19 +77,13 @@ impl CallMachine {
     pub(super) fn settle_lead_out(&mut self, now: Instant) {
         let Phase::LeadingOut(transfer) = &self.phase else { return };
         let latest = after(transfer.asked, LONGEST_LEAD_OUT);
-        let (silent, running) = (self.playout.is_silent(), self.answering.running);
-        let (over, limit) = match transfer.last_audio {
-            Some(at) => (silent && !running, (!running).then(|| after(at, LAST_WORDS))),
-            None => {
-                let limit = after(transfer.asked, SPEAKS_WITHIN);
-                (silent && now >= limit, Some(limit).filter(|limit| *limit > now))
-            }
-        };
-        let next = limit.map_or(latest, |limit| limit.min(latest));
-        if over || now >= next {
+        let begins = after(transfer.asked, SPEAKS_WITHIN);
+        let waits_for_words = !transfer.spoken && now < begins;
+        let over = !waits_for_words && self.playout.is_silent() && !self.answering.running;
+        if over || now >= latest {
             self.hand_over(now);
         } else {
-            self.timers.set(Timer::LeadOut, Some(next));
+            self.timers.set(Timer::LeadOut, Some(if waits_for_words { begins } else { latest }));
         }
     }
 

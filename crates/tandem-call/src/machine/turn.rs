@@ -141,8 +141,9 @@ impl CallMachine {
         if is_prompt(item) || duration.is_zero() || self.chain.is_closed() {
             return;
         }
+        let begins = self.chain.is_live() && !self.answering.spoke;
         if self.playout.receive(item, duration, self.chain.session())
-            && let Some(row) = self.ledger.audio(now)
+            && let Some(row) = self.ledger.audio(now, begins)
         {
             self.playout.set_row(item, row);
         }
@@ -153,13 +154,16 @@ impl CallMachine {
         self.take_back_untold = false; // The model goes on by itself.
         self.waiting.satisfy();
         if let Phase::LeadingOut(transfer) = &mut self.phase {
-            transfer.last_audio = Some(now);
+            transfer.spoken = true;
         }
     }
 
     pub(super) fn handle_playout_started(&mut self, now: Instant, item: ItemId) {
-        if is_prompt(item) || !self.playout.start(now, item) {
+        if !self.playout.start(now, item) {
             return;
+        }
+        if let Some(prompt) = self.playout.get(item).and_then(|item| item.prompt) {
+            return self.transcript.agent(now, item, prompt.text(), &self.playout);
         }
         self.first_audio_at.get_or_insert(now);
         self.transcript.started(now, item);
@@ -183,12 +187,13 @@ impl CallMachine {
     pub(super) fn handle_playout_cleared(&mut self, now: Instant, cuts: &[Cut]) {
         let barge_in = self.caller.cut_at.take().map(|at| now.saturating_duration_since(at));
         for cut in cuts {
-            let Some(item) = self.playout.cut(*cut).filter(|item| !item.is_prompt()) else {
-                continue;
-            };
+            let Some(item) = self.playout.cut(*cut) else { continue };
             let (id, session, row) = (item.id, item.session, item.row);
             let (heard, received) = item.cut.expect("it was just cut");
             self.transcript.cut(id, heard, received);
+            if is_prompt(id) {
+                continue;
+            }
             if let Some(row) = row {
                 self.ledger.cut(row, barge_in, heard);
             }

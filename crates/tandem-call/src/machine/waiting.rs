@@ -34,6 +34,8 @@ struct Due {
     cause: Cause,
     /// The caller was told to wait.
     prompted: bool,
+    /// The caller was told that there is trouble.
+    troubled: bool,
     /// The model was reminded.
     nudged: bool,
     /// The model is known to have dropped the turn.
@@ -62,17 +64,20 @@ impl Waiting {
 
     /// An answer is owed from now on.
     pub(super) fn expect(&mut self, cause: Cause) {
-        match &mut self.due {
-            // The same wait goes on: the caller is not told twice.
-            Some(due) if due.cause == cause && matches!(cause, Cause::Greeting | Cause::Lost) => {}
-            Some(due) if due.cause == Cause::Lost && cause == Cause::Said => due.cause = cause,
-            Some(due) if due.cause == Cause::Lost && cause == Cause::Caller => {
-                due.prompted = false;
-                self.quiet.reset();
+        if cause == Cause::Caller {
+            // His wait begins anew. For all other causes the one he is in goes on.
+            self.quiet.reset();
+            if let Some(due) = &mut self.due {
+                (due.prompted, due.troubled) = (false, false);
             }
-            Some(_) | None => {
-                self.due = Some(Due { cause, prompted: false, nudged: false, dropped: false });
-                self.quiet.reset();
+        }
+        match &self.due {
+            Some(due) if due.cause == cause && matches!(cause, Cause::Greeting | Cause::Lost) => {}
+            Some(due) if due.cause == Cause::Lost && cause == Cause::Caller => {}
+            before => {
+                let (prompted, troubled) =
+                    before.as_ref().map_or((false, false), |due| (due.prompted, due.troubled));
+                self.due = Some(Due { cause, prompted, troubled, nudged: false, dropped: false });
                 self.ignored.reset();
             }
         }
@@ -117,16 +122,12 @@ impl CallMachine {
         };
         // Nobody listens to the caller while the model is gone, so he may be spoken to.
         let open = open && (self.caller.speaking.is_none() || due.cause == Cause::Lost);
-        waiting.quiet.hold(now, open && silent && !due.prompted);
+        waiting.quiet.hold(now, open && silent);
         waiting.ignored.hold(now, open && forgotten && !due.nudged);
         waiting.stalled.gather(now, open && !self.tools.runs_any());
-        let nudge = if due.dropped {
-            patience.nudge
-        } else {
-            patience.stall.saturating_sub(patience.nudge) // Time left to react.
-        };
-        self.timers.set(Timer::DeadAir, waiting.quiet.shows(patience.dead_air));
-        self.timers.set(Timer::Nudge, waiting.ignored.shows(nudge));
+        let gap = if due.prompted { patience.dead_air_again } else { patience.dead_air };
+        self.timers.set(Timer::DeadAir, waiting.quiet.shows(gap));
+        self.timers.set(Timer::Nudge, waiting.ignored.shows(patience.nudge));
         self.timers.set(Timer::Stall, waiting.stalled.shows(patience.stall));
     }
 
@@ -140,12 +141,15 @@ impl CallMachine {
         }
     }
 
-    /// The caller has waited in silence for long enough: a word, once.
+    /// The caller has waited in silence for long enough: a word. Of a model that is gone, or has said nothing at all for
+    /// long enough to be reminded, he is told that there is trouble, once.
     pub(super) fn break_the_silence(&mut self, now: Instant) {
+        let stalled = self.waiting.stalled.shows(self.patience.nudge).is_some_and(|at| at <= now);
         if let Some(due) = &mut self.waiting.due {
+            let trouble = !due.troubled && (stalled || due.cause == Cause::Lost);
             due.prompted = true;
-            let prompt = if due.cause == Cause::Lost { Prompt::Trouble } else { Prompt::OneMoment };
-            self.play(now, prompt);
+            due.troubled |= trouble;
+            self.play(now, if trouble { Prompt::Trouble } else { Prompt::OneMoment });
         }
     }
 

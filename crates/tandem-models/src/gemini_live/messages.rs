@@ -1,13 +1,24 @@
 //! What the server says.
 
-use std::time::{Duration, Instant};
+use std::{
+    borrow::Cow,
+    time::{Duration, Instant},
+};
 
-use serde_json::{Value, json};
+use memchr::memmem;
+use serde_json::json;
 use tandem_call::{ModelEvent, ModelSink, ToolCall, ToolCallId};
 use tandem_media::{AudioFormat, SampleRate};
 
-use super::{CALLER_PAUSE, GeminiLive, MAX_CANCELLED, RENEW_MARGIN, turn::TurnEnd, usage};
-use crate::{Outbox, envelope::Scanner};
+use super::{
+    CALLER_PAUSE, GeminiLive, MAX_CANCELLED, OUR_CALL, RENEW_MARGIN, turn::TurnEnd, usage,
+};
+use crate::{
+    DialectError, Outbox,
+    calls::{Answered, arguments},
+    envelope::{Scanner, first_key},
+    json::{Json, MAX_LARGE_MESSAGE},
+};
 
 /// Parts of one message that are read without a JSON tree.
 const MAX_PARTS: usize = 8;
@@ -99,17 +110,118 @@ fn format_of(mime: &[u8]) -> Option<AudioFormat> {
 }
 
 /// Seconds as the protocol writes them: `"50s"`, `"49.5s"`.
-fn duration(value: &Value) -> Option<Duration> {
-    let seconds: f64 = value.as_str()?.strip_suffix('s')?.parse().ok()?;
+fn duration(value: Json<'_>) -> Option<Duration> {
+    let seconds: f64 = value.text().strip_suffix('s')?.parse().ok()?;
     Duration::try_from_secs_f64(seconds).ok()
 }
 
-fn text<'a>(value: &'a Value, key: &str) -> &'a str {
-    value.get(key).and_then(Value::as_str).unwrap_or_default()
+/// One message; several of its members may come at once.
+#[derive(Debug)]
+pub(super) struct Message<'a> {
+    setup_complete: Json<'a>,
+    content: Content<'a>,
+    tool_call: Json<'a>,
+    cancellation: Json<'a>,
+    usage: Json<'a>,
+    status: Json<'a>,
+    resumption: Json<'a>,
+    go_away: Json<'a>,
+    voice_activity: Json<'a>,
 }
 
-fn flag(value: &Value, key: &str) -> bool {
-    value.get(key).and_then(Value::as_bool).unwrap_or(false)
+impl<'a> Message<'a> {
+    pub(super) fn read(payload: &'a [u8]) -> Result<Self, DialectError> {
+        let names = [
+            "setupComplete",
+            "serverContent",
+            "toolCall",
+            "toolCallCancellation",
+            "usageMetadata",
+            "interactionStatus",
+            "sessionResumptionUpdate",
+            "goAway",
+            "voiceActivity",
+        ];
+        let [
+            setup_complete,
+            content,
+            tool_call,
+            cancellation,
+            usage,
+            status,
+            resumption,
+            go_away,
+            voice_activity,
+        ] = Json::read(payload, names)?;
+        let content = Content::read(content);
+        Ok(Self {
+            setup_complete,
+            content,
+            tool_call,
+            cancellation,
+            usage,
+            status,
+            resumption,
+            go_away,
+            voice_activity,
+        })
+    }
+}
+
+/// The `serverContent` of a message.
+#[derive(Debug)]
+struct Content<'a> {
+    model_turn: Json<'a>,
+    caller_text: Json<'a>,
+    agent_text: Json<'a>,
+    status: Json<'a>,
+    reason: Cow<'a, str>,
+    generation_complete: bool,
+    interrupted: bool,
+    turn_complete: bool,
+    waits: bool,
+}
+
+impl<'a> Content<'a> {
+    fn read(content: Json<'a>) -> Self {
+        let [model_turn, caller_text, agent_text, status, reason] = content.members([
+            "modelTurn",
+            "inputTranscription",
+            "outputTranscription",
+            "interactionStatus",
+            "turnCompleteReason",
+        ]);
+        let [generation_complete, interrupted, turn_complete, waits] = content
+            .members(["generationComplete", "interrupted", "turnComplete", "waitingForInput"])
+            .map(Json::is_true);
+        let reason = reason.text();
+        Self {
+            model_turn,
+            caller_text,
+            agent_text,
+            status,
+            reason,
+            generation_complete,
+            interrupted,
+            turn_complete,
+            waits,
+        }
+    }
+}
+
+/// Whether a message beyond [`MAX_MESSAGE`] is read all the same. One that is neither read nor left out is an error.
+pub(super) fn is_read(payload: &[u8]) -> Result<bool, DialectError> {
+    let bytes = payload.len();
+    if bytes <= MAX_LARGE_MESSAGE && memmem::find(payload, b"\"inlineData\"").is_some() {
+        return Ok(true);
+    }
+    match first_key(payload) {
+        Some(
+            b"setupComplete" | b"serverContent" | b"toolCall" | b"toolCallCancellation" | b"goAway",
+        )
+        | None => Err(DialectError::TooLarge { bytes }),
+        Some(_) => Ok(false),
+    }
 }
 
 impl GeminiLive {
@@ -136,108 +248,96 @@ impl GeminiLive {
     pub(super) fn handle_object(
         &mut self,
         now: Instant,
-        message: &Value,
+        message: &Message<'_>,
         out: &mut Outbox,
         sink: &mut dyn ModelSink,
     ) {
-        if message.get("setupComplete").is_some() {
+        if !message.setup_complete.is_absent() {
             self.become_ready(now, out);
         }
-        let content = message.get("serverContent").unwrap_or(&Value::Null);
+        let content = &message.content;
         self.handle_content(now, content, sink);
-        if let Some(calls) = message.pointer("/toolCall/functionCalls").and_then(Value::as_array) {
-            for call in calls {
+        let calls = message.tool_call.get("functionCalls");
+        if calls.is_array() {
+            for call in calls.elements() {
                 self.handle_tool_call(now, call, out, sink);
             }
             if self.family.blocks_on_tools {
                 self.turns.wait_for_tools(sink);
             }
         }
-        if let Some(ids) = message.pointer("/toolCallCancellation/ids").and_then(Value::as_array) {
-            for id in ids.iter().filter_map(Value::as_str) {
-                self.cancel_tool_call(id, sink);
-            }
+        for id in message.cancellation.get("ids").elements() {
+            self.cancel_tool_call(&id.text(), sink);
         }
-        if let Some(metadata) = message.get("usageMetadata") {
-            let new_turn = self.turns.is_open() || flag(content, "turnComplete");
-            if let Some(more) = self.usage.count(usage::read(metadata), new_turn) {
+        if !message.usage.is_absent() {
+            let new_turn = self.turns.is_open() || content.turn_complete;
+            if let Some(more) = self.usage.count(usage::read(message.usage), new_turn) {
                 sink.event(ModelEvent::Usage(more));
             }
         }
-        let status = match text(content, "interactionStatus") {
-            "" => text(message, "interactionStatus"),
-            status => status,
-        };
-        self.handle_flags(now, content, status, sink);
-        if let Some(update) = message.get("sessionResumptionUpdate") {
-            // While it speaks or calls tools, it sends an empty handle: the one before stays good.
-            let handle = text(update, "newHandle");
-            if flag(update, "resumable") && !handle.is_empty() {
-                self.handle = Some(handle.to_owned());
-            }
+        let status = if content.status.is_string() { content.status } else { message.status };
+        self.handle_flags(now, content, &status.text(), sink);
+        // While it speaks or calls tools, it sends an empty handle: the one before stays good.
+        let [resumable, handle] = message.resumption.members(["resumable", "newHandle"]);
+        let handle = handle.text();
+        if resumable.is_true() && !handle.is_empty() {
+            self.handle = Some(handle.into_owned());
         }
-        if let Some(go_away) = message.get("goAway") {
-            let left = go_away.get("timeLeft").and_then(duration).unwrap_or_default();
+        if !message.go_away.is_absent() {
+            let left = duration(message.go_away.get("timeLeft")).unwrap_or_default();
             self.renew_at = None;
             let margin = RENEW_MARGIN.min(left / 5);
             sink.event(ModelEvent::ExpiresIn(left - margin));
         }
-        if message.pointer("/voiceActivity/voiceActivityType").and_then(Value::as_str)
-            == Some("ACTIVITY_END")
-        {
+        if message.voice_activity.get("voiceActivityType").text() == "ACTIVITY_END" {
             sink.event(ModelEvent::SpeechStopped);
         }
     }
 
-    fn handle_content(&mut self, now: Instant, content: &Value, sink: &mut dyn ModelSink) {
-        let parts = content.pointer("/modelTurn/parts").and_then(Value::as_array);
-        for part in parts.into_iter().flatten() {
+    fn handle_content(&mut self, now: Instant, content: &Content<'_>, sink: &mut dyn ModelSink) {
+        for part in content.model_turn.get("parts").elements() {
             // Text beside audio is thought or stray; only audio is speech.
-            if flag(part, "thought") {
-                continue;
-            }
-            if let Some(data) = part.get("inlineData") {
-                let (mime, data) = (text(data, "mimeType"), text(data, "data"));
+            let [thought, audio] = part.members(["thought", "inlineData"]);
+            if !thought.is_true() && !audio.is_absent() {
+                let [mime, data] = audio.members(["mimeType", "data"]).map(Json::text);
                 self.handle_audio(now, mime.as_bytes(), data.as_bytes(), sink);
             }
         }
         // `interimInputTranscription` is a guess which the fragments replace: the record waits for those.
-        if let Some(transcript) = content.get("inputTranscription") {
-            let said = text(transcript, "text");
-            if !said.is_empty() {
-                self.caller_pause = Some(now + CALLER_PAUSE);
-                sink.event(ModelEvent::CallerText { text: said.to_owned(), last: false });
-            }
-            if flag(transcript, "finished") {
-                self.end_caller_text(sink);
-            }
-        }
-        let said = content.get("outputTranscription").map_or("", |said| text(said, "text"));
+        let [said, finished] = content.caller_text.members(["text", "finished"]);
+        let said = said.text();
         if !said.is_empty() {
-            self.turns.text(now, said, sink);
+            self.caller_pause = Some(now + CALLER_PAUSE);
+            sink.event(ModelEvent::CallerText { text: said.into_owned(), last: false });
+        }
+        if finished.is_true() {
+            self.end_caller_text(sink);
+        }
+        let said = content.agent_text.get("text").text();
+        if !said.is_empty() {
+            self.turns.text(now, &said, sink);
         }
     }
 
     fn handle_flags(
         &mut self,
         now: Instant,
-        content: &Value,
+        content: &Content<'_>,
         status: &str,
         sink: &mut dyn ModelSink,
     ) {
         // With extended thinking a spoken filler is generated to its end long before the answer.
-        if flag(content, "generationComplete") && !self.family.extended_thinking {
+        if content.generation_complete && !self.family.extended_thinking {
             self.turns.generated(sink);
         }
-        let interrupted = flag(content, "interrupted");
-        if interrupted {
+        if content.interrupted {
             self.turns.interrupted(now, sink);
         }
-        if flag(content, "turnComplete") {
-            let reason = text(content, "turnCompleteReason");
+        if content.turn_complete {
+            let reason = &*content.reason;
             let end = TurnEnd {
                 reason,
-                waits: flag(content, "waitingForInput") || reason == "NEED_MORE_INPUT",
+                waits: content.waits || reason == "NEED_MORE_INPUT",
                 unfinished: status == "IN_PROGRESS",
             };
             self.turns.complete(now, end, sink);
@@ -258,36 +358,45 @@ impl GeminiLive {
     fn handle_tool_call(
         &mut self,
         now: Instant,
-        call: &Value,
+        call: Json<'_>,
         out: &mut Outbox,
         sink: &mut dyn ModelSink,
     ) {
-        let (id, name) = (text(call, "id"), text(call, "name"));
-        if self.cancelled.iter().any(|cancelled| cancelled == id) {
+        let [id, name, args] = call.members(["id", "name", "args"]);
+        let (id, name) = (id.text(), name.text());
+        let is_nothing = id.is_empty() && name.is_empty();
+        if is_nothing || self.cancelled.iter().any(|cancelled| *cancelled == id) {
             return;
         }
-        let call_id = ToolCallId(id.to_owned());
-        if !self.calls.open(&call_id, name) {
-            self.send_result(id, name, json!({ "error": "too many calls at once" }), out);
+        let call_id = ToolCallId(if id.is_empty() {
+            self.unnamed_calls += 1;
+            format!("{OUR_CALL}{}", self.unnamed_calls)
+        } else {
+            id.into_owned()
+        });
+        if !self.calls.open(&call_id, &name) {
+            self.send_result(&call_id.0, &name, json!({ "error": "too many calls at once" }), out);
             return;
         }
         self.turns.tool_call(now, sink);
-        let arguments = match call.get("args") {
-            None | Some(Value::Null) => Ok(json!({})),
-            Some(Value::Object(arguments)) => Ok(Value::Object(arguments.clone())),
-            Some(other) => Err(other.to_string()),
+        let arguments = match args.as_written() {
+            "null" => Ok(json!({})),
+            written => arguments(written),
         };
-        let tool = ToolCall { id: call_id, name: name.to_owned(), arguments };
+        let tool = ToolCall { id: call_id, name: name.into_owned(), arguments };
         sink.event(ModelEvent::ToolCall(tool));
     }
 
     fn cancel_tool_call(&mut self, id: &str, sink: &mut dyn ModelSink) {
+        if id.is_empty() {
+            return;
+        }
         if self.cancelled.len() == MAX_CANCELLED {
             self.cancelled.pop_front();
         }
         self.cancelled.push_back(id.to_owned());
         let call_id = ToolCallId(id.to_owned());
-        if self.calls.answer(&call_id) != crate::calls::Answered::Unknown {
+        if self.calls.answer(&call_id) != Answered::Unknown {
             sink.event(ModelEvent::ToolCancelled(call_id));
         }
     }
@@ -372,7 +481,7 @@ mod tests {
             (json!("soon"), None),
             (json!(50), None),
         ] {
-            assert_eq!(duration(&text), read, "{text}");
+            assert_eq!(duration(Json::of(&text.to_string())), read, "{text}");
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Token counts: the server repeats them, and the last of a turn is what counts.
 
-use serde_json::Value;
 use tandem_call::Usage;
+
+use crate::json::Json;
 
 /// Turns repeated counts into what is to be added.
 #[derive(Debug, Default)]
@@ -39,25 +40,33 @@ impl UsageMeter {
 }
 
 /// Reads `usageMetadata`.
-pub(super) fn read(metadata: &Value) -> Usage {
-    let number = |key: &str| metadata.get(key).and_then(Value::as_u64).unwrap_or(0);
-    let audio = |key: &str| -> u64 {
-        metadata
-            .get(key)
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
-            .filter(|detail| detail.get("modality").and_then(Value::as_str) == Some("AUDIO"))
-            .filter_map(|detail| detail.get("tokenCount")?.as_u64())
-            .fold(0, u64::saturating_add)
-    };
+pub(super) fn read(metadata: Json<'_>) -> Usage {
+    let [prompt, tool_use, response, thoughts, cached] = metadata
+        .members([
+            "promptTokenCount",
+            "toolUsePromptTokenCount",
+            "responseTokenCount",
+            "thoughtsTokenCount",
+            "cachedContentTokenCount",
+        ])
+        .map(|number| number.u64().unwrap_or(0));
+    let [input_audio, output_audio] =
+        metadata.members(["promptTokensDetails", "responseTokensDetails"]).map(|details| {
+            details
+                .elements()
+                .into_iter()
+                .map(|detail| detail.members(["modality", "tokenCount"]))
+                .filter(|[modality, _]| modality.text() == "AUDIO")
+                .filter_map(|[_, count]| count.u64())
+                .fold(0, u64::saturating_add)
+        });
     Usage {
-        input_tokens: number("promptTokenCount").saturating_add(number("toolUsePromptTokenCount")),
+        input_tokens: prompt.saturating_add(tool_use),
         // Observed: thoughts are outside of the response's count and are billed as output.
-        output_tokens: number("responseTokenCount").saturating_add(number("thoughtsTokenCount")),
-        input_audio_tokens: audio("promptTokensDetails"),
-        output_audio_tokens: audio("responseTokensDetails"),
-        cached_tokens: number("cachedContentTokenCount"),
+        output_tokens: response.saturating_add(thoughts),
+        input_audio_tokens: input_audio,
+        output_audio_tokens: output_audio,
+        cached_tokens: cached,
     }
 }
 
@@ -90,13 +99,15 @@ mod tests {
 
     #[test]
     fn thoughts_and_audio_are_read() {
-        let usage = read(&json!({
+        let metadata = json!({
             "promptTokenCount": 522, "responseTokenCount": 42, "thoughtsTokenCount": 136,
             "promptTokensDetails": [
                 { "modality": "TEXT", "tokenCount": 332 }, { "modality": "AUDIO", "tokenCount": 165 },
             ],
             "responseTokensDetails": [{ "modality": "AUDIO", "tokenCount": 42 }],
-        }));
+        })
+        .to_string();
+        let usage = read(Json::of(&metadata));
         assert_eq!(
             usage,
             Usage {
@@ -107,6 +118,6 @@ mod tests {
                 cached_tokens: 0,
             }
         );
-        assert_eq!(read(&Value::Null), Usage::default());
+        assert_eq!(read(Json::of("null")), Usage::default());
     }
 }

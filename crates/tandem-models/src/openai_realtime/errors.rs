@@ -1,8 +1,30 @@
 //! The server's error codes, sorted by what to do about them.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
-use serde_json::Value;
+use crate::json::Json;
+
+/// The `error` object of an `error` event or of a failed response.
+#[derive(Debug)]
+pub(super) struct ServerError<'a> {
+    code: Cow<'a, str>,
+    kind: Cow<'a, str>,
+    message: Cow<'a, str>,
+    /// The message of ours that it is about.
+    pub(super) about: Option<Cow<'a, str>>,
+}
+
+impl<'a> ServerError<'a> {
+    pub(super) fn read(error: Json<'a>) -> Self {
+        let [code, kind, message, about] = error.members(["code", "type", "message", "event_id"]);
+        Self {
+            code: code.text(),
+            kind: kind.text(),
+            message: message.text(),
+            about: about.is_string().then(|| about.text()),
+        }
+    }
+}
 
 /// What an error asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,10 +45,9 @@ pub(super) enum Class {
     Rejected,
 }
 
-/// Sorts the `error` object of an `error` event or of a failed response.
-pub(super) fn classify(error: &Value) -> Class {
-    let text = |key: &str| error.get(key).and_then(Value::as_str).unwrap_or_default();
-    match text("code") {
+/// Sorts an error.
+pub(super) fn classify(error: &ServerError<'_>) -> Class {
+    match &*error.code {
         "response_cancel_not_active"
         | "input_audio_buffer_commit_empty"
         | "unsupported_content_type"
@@ -44,26 +65,27 @@ pub(super) fn classify(error: &Value) -> Class {
         | "billing_hard_limit_reached"
         | "model_not_found" => Class::Fatal,
         "server_error" | "internal_error" => Class::Server,
-        _ if text("type") == "server_error" => Class::Server,
-        _ if text("type") == "authentication_error" => Class::Fatal,
+        _ if error.kind == "server_error" => Class::Server,
+        _ if error.kind == "authentication_error" => Class::Fatal,
         _ => Class::Rejected,
     }
 }
 
 /// An error in one line: its code (or type) and message.
-pub(super) fn describe(error: &Value) -> String {
-    let text = |key: &str| error.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
-    let name = text("code").or_else(|| text("type")).unwrap_or("error");
-    match text("message") {
-        Some(message) => format!("{name}: {message}"),
-        None => name.to_owned(),
+pub(super) fn describe(error: &ServerError<'_>) -> String {
+    let name = [&*error.code, &*error.kind, "error"]
+        .into_iter()
+        .find(|name| !name.is_empty())
+        .expect("the last one is not empty");
+    match &*error.message {
+        "" => name.to_owned(),
+        message => format!("{name}: {message}"),
     }
 }
 
 /// The wait that a message such as "try again in 1.2s" or "in 350ms" asks for.
-pub(super) fn wait_in(error: &Value) -> Option<Duration> {
-    let message = error.get("message")?.as_str()?;
-    let rest = message.split("try again in ").nth(1)?.trim_start();
+pub(super) fn wait_in(error: &ServerError<'_>) -> Option<Duration> {
+    let rest = error.message.split("try again in ").nth(1)?.trim_start();
     let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
     let number: f64 = rest[..digits].trim_end_matches('.').parse().ok()?;
     let seconds = match rest[digits..].trim_start() {
@@ -75,17 +97,17 @@ pub(super) fn wait_in(error: &Value) -> Option<Duration> {
     Duration::try_from_secs_f64(seconds).ok()
 }
 
-/// The longest wait that an exhausted limit of `rate_limits.updated` asks for.
-pub(super) fn reset_in(event: &Value) -> Option<Duration> {
-    event
-        .get("rate_limits")?
-        .as_array()?
-        .iter()
-        .filter(|limit| {
-            let number = |key: &str| limit.get(key).and_then(Value::as_f64).unwrap_or(0.0);
-            number("remaining") < number("limit") / 100.0
+/// The longest wait that an exhausted limit among the `rate_limits` of `rate_limits.updated` asks for.
+pub(super) fn reset_in(rate_limits: Json<'_>) -> Option<Duration> {
+    rate_limits
+        .elements()
+        .into_iter()
+        .filter_map(|element| {
+            let [limit, remaining, reset] =
+                element.members(["limit", "remaining", "reset_seconds"]).map(Json::f64);
+            let exhausted = remaining.unwrap_or(0.0) < limit.unwrap_or(0.0) / 100.0;
+            Duration::try_from_secs_f64(reset.filter(|_| exhausted)?).ok()
         })
-        .filter_map(|limit| Duration::try_from_secs_f64(limit.get("reset_seconds")?.as_f64()?).ok())
         .max()
 }
 
@@ -107,9 +129,10 @@ mod tests {
             ("invalid_value", "invalid_request_error", Class::Rejected),
             ("never_heard_of", "", Class::Rejected),
         ] {
-            assert_eq!(classify(&json!({ "code": code, "type": kind })), class, "{code}");
+            let error = json!({ "code": code, "type": kind }).to_string();
+            assert_eq!(classify(&ServerError::read(Json::of(&error))), class, "{code}");
         }
-        assert_eq!(classify(&Value::Null), Class::Rejected);
+        assert_eq!(classify(&ServerError::read(Json::of("null"))), Class::Rejected);
     }
 
     #[test]
@@ -124,7 +147,8 @@ mod tests {
             ("try again later", None),
             ("try again in 999999999999999999999999s", None),
         ] {
-            let wait = wait_in(&json!({ "message": message }));
+            let error = json!({ "message": message }).to_string();
+            let wait = wait_in(&ServerError::read(Json::of(&error)));
             assert_eq!(wait, millis.map(Duration::from_millis), "{message}");
         }
     }
@@ -132,12 +156,13 @@ mod tests {
     #[test]
     fn only_an_exhausted_limit_asks_for_a_wait() {
         let limits = |remaining: u32| {
-            json!({ "rate_limits": [
+            json!([
                 { "name": "requests", "limit": 100, "remaining": 99, "reset_seconds": 60.0 },
                 { "name": "tokens", "limit": 40_000, "remaining": remaining, "reset_seconds": 20 },
-            ] })
+            ])
+            .to_string()
         };
-        assert_eq!(reset_in(&limits(12)), Some(Duration::from_secs(20)));
-        assert_eq!(reset_in(&limits(39_000)), None);
+        assert_eq!(reset_in(Json::of(&limits(12))), Some(Duration::from_secs(20)));
+        assert_eq!(reset_in(Json::of(&limits(39_000))), None);
     }
 }

@@ -1,17 +1,26 @@
 //! What the server says.
 
-use std::time::{Duration, Instant};
+use std::{
+    borrow::Cow,
+    time::{Duration, Instant},
+};
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tandem_call::{ModelEvent, ModelSink, ResponseEnd, ToolCall, ToolCallId, Usage};
 
 use super::{
     MAX_SEEN_CALLS, OpenAiRealtime,
-    errors::{Class, classify, describe, reset_in, wait_in},
+    errors::{Class, ServerError, classify, describe, reset_in, wait_in},
     responses::Created,
     session_config::{CONFIGURE, check_formats},
 };
-use crate::{Outbox, envelope::Scanner, failure};
+use crate::{
+    DialectError, Outbox,
+    calls::arguments,
+    envelope::{Scanner, leading_text},
+    failure,
+    json::{Json, MAX_LARGE_MESSAGE},
+};
 
 /// How long to wait before an answer is asked for again when the server does not say.
 const RETRY: Duration = Duration::from_millis(250);
@@ -56,15 +65,73 @@ impl<'a> AudioDelta<'a> {
         scanner.end()?;
         (is_audio && has_delta && !found.item_id.is_empty()).then_some(found)
     }
+}
 
-    fn of(event: &'a Value) -> Option<Self> {
-        let text = |key: &str| event.get(key).and_then(Value::as_str).unwrap_or_default();
-        let item_id = text("item_id").as_bytes();
-        (!item_id.is_empty()).then(|| Self {
-            response_id: text("response_id").as_bytes(),
+/// The members of an event that mean something for a call, whichever event it is.
+#[derive(Debug)]
+pub(super) struct Event<'a> {
+    kind: Cow<'a, str>,
+    response_id: Cow<'a, str>,
+    item_id: Cow<'a, str>,
+    content_index: u32,
+    delta: Cow<'a, str>,
+    transcript: Cow<'a, str>,
+    response: Json<'a>,
+    item: Json<'a>,
+    session: Json<'a>,
+    error: Json<'a>,
+    rate_limits: Json<'a>,
+}
+
+impl<'a> Event<'a> {
+    pub(super) fn read(payload: &'a [u8]) -> Result<Self, DialectError> {
+        let names = [
+            "type",
+            "response_id",
+            "item_id",
+            "content_index",
+            "delta",
+            "transcript",
+            "response",
+            "item",
+            "session",
+            "error",
+            "rate_limits",
+        ];
+        let [
+            kind,
+            response_id,
             item_id,
-            content_index: content_index(event),
-            delta: text("delta").as_bytes(),
+            content_index,
+            delta,
+            transcript,
+            response,
+            item,
+            session,
+            error,
+            rate_limits,
+        ] = Json::read(payload, names)?;
+        Ok(Self {
+            kind: kind.text(),
+            response_id: response_id.text(),
+            item_id: item_id.text(),
+            content_index: content_index.u64().and_then(|n| u32::try_from(n).ok()).unwrap_or(0),
+            delta: delta.text(),
+            transcript: transcript.text(),
+            response,
+            item,
+            session,
+            error,
+            rate_limits,
+        })
+    }
+
+    fn audio(&self) -> Option<AudioDelta<'_>> {
+        (is_audio_delta(self.kind.as_bytes()) && !self.item_id.is_empty()).then(|| AudioDelta {
+            response_id: self.response_id.as_bytes(),
+            item_id: self.item_id.as_bytes(),
+            content_index: self.content_index,
+            delta: self.delta.as_bytes(),
         })
     }
 }
@@ -73,16 +140,47 @@ fn is_audio_delta(kind: &[u8]) -> bool {
     kind == b"response.output_audio.delta" || kind == b"response.audio.delta"
 }
 
-fn content_index(event: &Value) -> u32 {
-    event
-        .get("content_index")
-        .and_then(Value::as_u64)
-        .and_then(|n| u32::try_from(n).ok())
-        .unwrap_or(0)
+/// Whether a message beyond [`MAX_MESSAGE`] is read all the same. One that is neither read nor left out is an error.
+pub(super) fn is_read(payload: &[u8]) -> Result<bool, DialectError> {
+    let bytes = payload.len();
+    let (may_be_large, is_needed) = match leading_text(payload, b"type") {
+        // Its type is not where servers put it: it may be any.
+        None | Some(b"session.updated" | b"response.done") => (true, true),
+        Some(b"error") => (false, true),
+        Some(kind) => (is_audio_delta(kind) || kind.starts_with(b"conversation.item."), false),
+    };
+    if may_be_large && bytes <= MAX_LARGE_MESSAGE {
+        Ok(true)
+    } else if is_needed {
+        Err(DialectError::TooLarge { bytes })
+    } else {
+        Ok(false)
+    }
 }
 
-fn text<'a>(value: &'a Value, key: &str) -> &'a str {
-    value.get(key).and_then(Value::as_str).unwrap_or_default()
+/// One item of the conversation.
+struct Item<'a> {
+    kind: Cow<'a, str>,
+    id: Cow<'a, str>,
+    status: Cow<'a, str>,
+    call_id: Cow<'a, str>,
+    name: Cow<'a, str>,
+    arguments: Json<'a>,
+}
+
+impl<'a> Item<'a> {
+    fn read(item: Json<'a>) -> Self {
+        let [kind, id, status, call_id, name, arguments] =
+            item.members(["type", "id", "status", "call_id", "name", "arguments"]);
+        Self {
+            kind: kind.text(),
+            id: id.text(),
+            status: status.text(),
+            call_id: call_id.text(),
+            name: name.text(),
+            arguments,
+        }
+    }
 }
 
 impl OpenAiRealtime {
@@ -116,18 +214,18 @@ impl OpenAiRealtime {
     pub(super) fn handle_event(
         &mut self,
         now: Instant,
-        event: &Value,
+        event: &Event<'_>,
         out: &mut Outbox,
         sink: &mut dyn ModelSink,
     ) {
-        match text(event, "type") {
+        match &*event.kind {
             kind if is_audio_delta(kind.as_bytes()) => {
-                if let Some(delta) = AudioDelta::of(event) {
+                if let Some(delta) = event.audio() {
                     self.handle_audio(&delta, sink);
                 }
             }
-            "session.created" => self.note_expiry(event),
-            "session.updated" => self.session_updated(now, event, out),
+            "session.created" => self.note_expiry(event.session),
+            "session.updated" => self.session_updated(now, event.session, out),
             "input_audio_buffer.speech_started" => {
                 let cut = self.responses.speech_started(now);
                 if let Some(id) = cut
@@ -142,63 +240,59 @@ impl OpenAiRealtime {
                 sink.event(ModelEvent::SpeechStopped);
             }
             "conversation.item.added" | "conversation.item.created" | "conversation.item.done" => {
-                if let Some(call_id) = event.pointer("/item/call_id").and_then(Value::as_str)
-                    && event.pointer("/item/type").and_then(Value::as_str)
-                        == Some("function_call_output")
-                {
-                    self.unconfirmed.retain(|waiting| waiting != call_id);
+                let item = Item::read(event.item);
+                if item.kind == "function_call_output" {
+                    self.unconfirmed.retain(|waiting| *waiting != item.call_id);
                 }
             }
             "conversation.item.input_audio_transcription.completed" => {
-                let said = text(event, "transcript");
-                if !said.trim().is_empty() {
-                    sink.event(ModelEvent::CallerText { text: said.to_owned(), last: true });
+                if !event.transcript.trim().is_empty() {
+                    let text = event.transcript.clone().into_owned();
+                    sink.event(ModelEvent::CallerText { text, last: true });
                 }
             }
-            "response.created" => self.response_created(event, out, sink),
+            "response.created" => self.response_created(event.response, out, sink),
             "response.output_item.added" => {
                 // Ids rise in the order of output, whichever item's audio comes first.
-                let item = event.get("item").unwrap_or(&Value::Null);
-                if text(item, "type") == "message"
-                    && !self.responses.is_withheld(text(event, "response_id").as_bytes())
+                let item = Item::read(event.item);
+                if item.kind == "message"
+                    && !self.responses.is_withheld(event.response_id.as_bytes())
                 {
-                    self.items.of(text(item, "id").as_bytes());
+                    self.items.of(item.id.as_bytes());
                 }
             }
             "response.output_item.done" => {
-                let item = event.get("item").unwrap_or(&Value::Null);
-                let stopped = self.responses.is_withheld(text(event, "response_id").as_bytes());
-                self.item_done(stopped, item, out, sink);
+                let stopped = self.responses.is_withheld(event.response_id.as_bytes());
+                self.item_done(stopped, &Item::read(event.item), out, sink);
             }
             "response.output_audio_transcript.delta" | "response.audio_transcript.delta" => {
-                self.agent_text(event, "delta", sink);
+                self.agent_text(event, &event.delta, sink);
             }
             "response.output_audio_transcript.done" | "response.audio_transcript.done" => {
-                let key = text(event, "item_id");
-                let heard = !self.responses.is_withheld(text(event, "response_id").as_bytes());
-                if heard && !key.is_empty() && !self.items.of(key.as_bytes()).written {
-                    self.agent_text(event, "transcript", sink);
+                let key = event.item_id.as_bytes();
+                let heard = !self.responses.is_withheld(event.response_id.as_bytes());
+                if heard && !key.is_empty() && !self.items.of(key).written {
+                    self.agent_text(event, &event.transcript, sink);
                 }
             }
-            "response.done" => self.response_done(now, event, out, sink),
-            "rate_limits.updated" => self.limit_reset = reset_in(event),
-            "error" => self.handle_error(now, event, out, sink),
+            "response.done" => self.response_done(now, event.response, out, sink),
+            "rate_limits.updated" => self.limit_reset = reset_in(event.rate_limits),
+            "error" => self.handle_error(now, &ServerError::read(event.error), out, sink),
             other => tracing::trace!(event = other, "event without meaning for a call"),
         }
     }
 
-    fn note_expiry(&mut self, event: &Value) {
-        if let Some(at) = event.pointer("/session/expires_at").and_then(Value::as_u64)
+    fn note_expiry(&mut self, session: Json<'_>) {
+        if let Some(at) = session.get("expires_at").u64()
             && at > 0
         {
             self.expires = self.clock.instant(at);
         }
     }
 
-    fn session_updated(&mut self, now: Instant, event: &Value, out: &mut Outbox) {
-        self.note_expiry(event);
+    fn session_updated(&mut self, now: Instant, session: Json<'_>, out: &mut Outbox) {
+        self.note_expiry(session);
         self.configured = true;
-        let session = event.get("session").unwrap_or(&Value::Null);
         let Some((input, output)) = self.formats() else { return };
         match check_formats(session, input, output) {
             Ok(()) => self.become_ready(now, out),
@@ -206,28 +300,25 @@ impl OpenAiRealtime {
         }
     }
 
-    fn response_created(&mut self, event: &Value, out: &mut Outbox, sink: &mut dyn ModelSink) {
-        let response = event.get("response").unwrap_or(&Value::Null);
+    fn response_created(&mut self, response: Json<'_>, out: &mut Outbox, sink: &mut dyn ModelSink) {
         let answers_all = self.unconfirmed.is_empty() && !self.calls.is_waiting();
         match self.responses.created(response, answers_all) {
             Created::Heard => sink.event(ModelEvent::ResponseStarted),
             Created::Stopped => {
-                self.stop(text(response, "id"), out);
+                self.stop(&response.get("id").text(), out);
                 sink.event(ModelEvent::ResponseStarted);
             }
             Created::OutOfBand => {}
         }
     }
 
-    fn agent_text(&mut self, event: &Value, field: &str, sink: &mut dyn ModelSink) {
-        let (piece, key) = (text(event, field), text(event, "item_id"));
-        if piece.is_empty()
-            || key.is_empty()
-            || !self.is_heard(text(event, "response_id").as_bytes(), sink)
+    fn agent_text(&mut self, event: &Event<'_>, piece: &str, sink: &mut dyn ModelSink) {
+        let key = event.item_id.as_bytes();
+        if piece.is_empty() || key.is_empty() || !self.is_heard(event.response_id.as_bytes(), sink)
         {
             return;
         }
-        let item = self.items.of(key.as_bytes());
+        let item = self.items.of(key);
         item.written = true;
         sink.event(ModelEvent::AgentText { item: item.id, text: piece.to_owned() });
     }
@@ -237,13 +328,13 @@ impl OpenAiRealtime {
     fn item_done(
         &mut self,
         stopped: bool,
-        item: &Value,
+        item: &Item<'_>,
         out: &mut Outbox,
         sink: &mut dyn ModelSink,
     ) {
-        match text(item, "type") {
-            "message" => self.items.finish(text(item, "id")),
-            "function_call" if text(item, "status") != "incomplete" => {
+        match &*item.kind {
+            "message" => self.items.finish(&item.id),
+            "function_call" if item.status != "incomplete" => {
                 self.function_call(stopped, item, out, sink);
             }
             _ => {}
@@ -253,11 +344,11 @@ impl OpenAiRealtime {
     fn function_call(
         &mut self,
         stopped: bool,
-        item: &Value,
+        item: &Item<'_>,
         out: &mut Outbox,
         sink: &mut dyn ModelSink,
     ) {
-        let call_id = text(item, "call_id");
+        let call_id = &*item.call_id;
         if call_id.is_empty() || self.seen_calls.iter().any(|seen| seen == call_id) {
             return;
         }
@@ -267,7 +358,7 @@ impl OpenAiRealtime {
         self.seen_calls.push_back(call_id.to_owned());
 
         let id = ToolCallId(call_id.to_owned());
-        let name = text(item, "name");
+        let name = &*item.name;
         if stopped {
             // The caller spoke before the call was complete; it still wants an output in the conversation.
             let error = json!({ "error": "the caller interrupted, this was not carried out" });
@@ -276,12 +367,7 @@ impl OpenAiRealtime {
             let error = json!({ "error": "too many calls at once" });
             self.send_result(call_id, &error, out);
         } else {
-            let raw = text(item, "arguments");
-            let arguments = match serde_json::from_str::<Value>(raw) {
-                Ok(Value::Object(arguments)) => Ok(Value::Object(arguments)),
-                _ if raw.trim().is_empty() => Ok(json!({})),
-                _ => Err(raw.to_owned()),
-            };
+            let arguments = arguments(&item.arguments.text());
             sink.event(ModelEvent::ToolCall(ToolCall { id, name: name.to_owned(), arguments }));
         }
     }
@@ -289,40 +375,37 @@ impl OpenAiRealtime {
     fn response_done(
         &mut self,
         now: Instant,
-        event: &Value,
+        response: Json<'_>,
         out: &mut Outbox,
         sink: &mut dyn ModelSink,
     ) {
-        let response = event.get("response").unwrap_or(&Value::Null);
-        let id = text(response, "id");
-        if let Some(usage) = usage(response) {
+        let [id, tokens, output, status, details] =
+            response.members(["id", "usage", "output", "status", "status_details"]);
+        let status = status.text();
+        if let Some(usage) = usage(tokens) {
             sink.event(ModelEvent::Usage(usage));
         }
-        // A server that does not announce items one by one still lists them here.
-        let items = response.get("output").and_then(Value::as_array);
-        let status = text(response, "status");
-        let (ours, stopped) = self.responses.done(id);
+        let (ours, stopped) = self.responses.done(&id.text());
         if !ours {
             return;
         }
-        for item in items.into_iter().flatten() {
+        // A server that does not announce items one by one still lists them here.
+        for item in output.elements().into_iter().map(Item::read) {
             // An item of an answer that broke off counts only when it says itself that it is complete.
-            if status == "completed" || text(item, "status") == "completed" {
-                self.item_done(stopped, item, out, sink);
+            if status == "completed" || item.status == "completed" {
+                self.item_done(stopped, &item, out, sink);
             }
         }
-        let details = response.get("status_details").unwrap_or(&Value::Null);
-        let reason = text(details, "reason");
-        let end = match status {
+        let end = match &*status {
             "failed" => {
-                let error = details.get("error").unwrap_or(&Value::Null);
-                sink.event(ModelEvent::ResponseEnded(ResponseEnd::Failed(describe(error))));
-                self.recover(now, error, out);
+                let error = ServerError::read(details.get("error"));
+                sink.event(ModelEvent::ResponseEnded(ResponseEnd::Failed(describe(&error))));
+                self.recover(now, &error, out);
                 return;
             }
             "cancelled" => ResponseEnd::Cancelled,
             _ if stopped => ResponseEnd::Cancelled,
-            "incomplete" => ResponseEnd::Incomplete(reason.to_owned()),
+            "incomplete" => ResponseEnd::Incomplete(details.get("reason").text().into_owned()),
             _ => ResponseEnd::Completed,
         };
         if end == ResponseEnd::Completed {
@@ -332,7 +415,7 @@ impl OpenAiRealtime {
     }
 
     /// An answer failed: asks once more for it where that can help, and else gives the connection up.
-    fn recover(&mut self, now: Instant, error: &Value, out: &mut Outbox) {
+    fn recover(&mut self, now: Instant, error: &ServerError<'_>, out: &mut Outbox) {
         let class = classify(error);
         let delay = match class {
             Class::Fatal => return out.fail(failure::give_up(describe(error))),
@@ -349,12 +432,11 @@ impl OpenAiRealtime {
     fn handle_error(
         &mut self,
         now: Instant,
-        event: &Value,
+        error: &ServerError<'_>,
         out: &mut Outbox,
         sink: &mut dyn ModelSink,
     ) {
-        let error = event.get("error").unwrap_or(&Value::Null);
-        let about = error.get("event_id").and_then(Value::as_str);
+        let about = error.about.as_deref();
         let class = classify(error);
         let reason = describe(error);
         if class == Class::Harmless {
@@ -392,23 +474,22 @@ impl OpenAiRealtime {
 }
 
 /// The tokens of one answer, cancelled and failed ones included.
-fn usage(response: &Value) -> Option<Usage> {
-    let usage = response.get("usage")?.as_object()?;
-    let number = |path: &str| {
-        response
-            .get("usage")
-            .and_then(|usage| usage.pointer(path))
-            .and_then(Value::as_u64)
-            .unwrap_or(0)
-    };
-    if usage.is_empty() {
+fn usage(usage: Json<'_>) -> Option<Usage> {
+    let [input, output, input_details, output_details] = usage.members([
+        "input_tokens",
+        "output_tokens",
+        "input_token_details",
+        "output_token_details",
+    ]);
+    if input.is_absent() && output.is_absent() {
         return None;
     }
+    let number = |json: Json<'_>| json.u64().unwrap_or(0);
     Some(Usage {
-        input_tokens: number("/input_tokens"),
-        output_tokens: number("/output_tokens"),
-        input_audio_tokens: number("/input_token_details/audio_tokens"),
-        output_audio_tokens: number("/output_token_details/audio_tokens"),
-        cached_tokens: number("/input_token_details/cached_tokens"),
+        input_tokens: number(input),
+        output_tokens: number(output),
+        input_audio_tokens: number(input_details.get("audio_tokens")),
+        output_audio_tokens: number(output_details.get("audio_tokens")),
+        cached_tokens: number(input_details.get("cached_tokens")),
     })
 }

@@ -8,7 +8,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde_json::{Value, json};
+use serde_json::json;
+
+use crate::json::Json;
 
 /// Answers whose late audio is still recognised as stale.
 const MAX_WITHHELD: usize = 32;
@@ -193,8 +195,8 @@ impl Responses {
     }
 
     /// `response.created`. `answers_all` says that everything added to the conversation was in it before.
-    pub(super) fn created(&mut self, response: &Value, answers_all: bool) -> Created {
-        let id = response.get("id").and_then(Value::as_str).unwrap_or_default().to_owned();
+    pub(super) fn created(&mut self, response: Json<'_>, answers_all: bool) -> Created {
+        let id = response.get("id").text().into_owned();
         if self.is_out_of_band(response) {
             self.withhold(id);
             return Created::OutOfBand;
@@ -218,22 +220,23 @@ impl Responses {
 
     /// An answer outside the conversation has no conversation id. But there are servers that never give one: the
     /// answer to our own request, which is always part of the conversation, shows whether this is such a server.
-    fn is_out_of_band(&mut self, response: &Value) -> bool {
-        if response.get("conversation").and_then(Value::as_str) == Some("none") {
+    fn is_out_of_band(&mut self, response: Json<'_>) -> bool {
+        let [conversation, id] = response.members(["conversation", "conversation_id"]);
+        if conversation.text() == "none" {
             return true;
         }
-        match response.get("conversation_id") {
-            None => false,
-            Some(Value::String(_)) => {
-                self.names_conversations = Some(true);
-                false
-            }
-            Some(_) if self.names_conversations.is_none() && self.asked.is_some() => {
-                self.names_conversations = Some(false);
-                false
-            }
-            Some(_) => self.names_conversations != Some(false) || self.active.is_some(),
+        if id.is_absent() {
+            return false;
         }
+        if id.is_string() {
+            self.names_conversations = Some(true);
+            return false;
+        }
+        if self.names_conversations.is_none() && self.asked.is_some() {
+            self.names_conversations = Some(false);
+            return false;
+        }
+        self.names_conversations != Some(false) || self.active.is_some()
     }
 
     /// `response.done`. Says whether it was part of the conversation, and whether it had been stopped.

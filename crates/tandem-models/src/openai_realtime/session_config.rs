@@ -6,6 +6,7 @@ use tandem_media::{AudioFormat, Law, SampleRate};
 
 use crate::{
     ModelSettings,
+    json::Json,
     settings::{Thinking, TurnDetection},
 };
 
@@ -151,24 +152,21 @@ pub(super) fn message_item(role: &str, text: &str) -> Value {
 }
 
 /// Compares the formats of a `session.updated` with the requested ones. A session without formats is believed.
-pub(super) fn check_formats(session: &Value, input: &str, output: &str) -> Result<(), String> {
-    for (direction, asked) in [("input", input), ("output", output)] {
-        let given = session
-            .pointer(&format!("/audio/{direction}/format"))
-            .or_else(|| session.get(format!("{direction}_audio_format")));
-        let given = match given {
-            Some(Value::String(name)) => name.as_str(),
-            Some(Value::Object(format)) => {
-                format.get("type").and_then(Value::as_str).unwrap_or_default()
-            }
-            _ => continue,
-        };
-        let given = match given {
+pub(super) fn check_formats(session: Json<'_>, input: &str, output: &str) -> Result<(), String> {
+    let [audio, input_format, output_format] =
+        session.members(["audio", "input_audio_format", "output_audio_format"]);
+    for (direction, asked, beta) in
+        [("input", input, input_format), ("output", output, output_format)]
+    {
+        let ga = audio.get(direction).get("format");
+        let given = if ga.is_absent() { beta } else { ga };
+        let given = if given.is_string() { given } else { given.get("type") };
+        let given = match &*given.text() {
             "" => continue,
-            "g711_ulaw" => "audio/pcmu",
-            "g711_alaw" => "audio/pcma",
-            "pcm16" => "audio/pcm",
-            other => other,
+            "g711_ulaw" => "audio/pcmu".to_owned(),
+            "g711_alaw" => "audio/pcma".to_owned(),
+            "pcm16" => "audio/pcm".to_owned(),
+            other => other.to_owned(),
         };
         if given != asked {
             return Err(format!(
@@ -200,7 +198,7 @@ mod tests {
             (Value::Null, true),
         ] {
             assert_eq!(
-                check_formats(&session, "audio/pcmu", "audio/pcmu").is_ok(),
+                check_formats(Json::of(&session.to_string()), "audio/pcmu", "audio/pcmu").is_ok(),
                 ok,
                 "{session}"
             );

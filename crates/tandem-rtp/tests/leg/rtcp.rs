@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use tandem_rtp::{
     Channel, Direction, Latching, MediaParams, NtpTime, ReportBlock, RtcpCompound, RtcpPacket,
-    RtpError, SenderInfo, write_cname, write_report,
+    RtpError, SenderInfo, mos, write_cname, write_report,
 };
 
 use crate::world::{
@@ -39,8 +39,64 @@ fn sender_reports_say_what_was_sent_and_when() {
     let quality = world.leg.quality();
     assert_eq!(quality.codec, "PCMU");
     assert_eq!((quality.packets_received, quality.packets_lost), (1_350, 150));
-    assert!((3.3..3.5).contains(&quality.mos), "{}", quality.mos);
+    for mos in [quality.mos, quality.mos_min, world.leg.live_mos()] {
+        assert!((3.3..3.5).contains(&mos.unwrap()), "{mos:?}");
+    }
     assert!(quality.jitter_ms < 0.01);
+}
+
+#[test]
+fn the_live_mos_is_of_the_last_ten_seconds_and_the_record_knows_the_worst() {
+    let mut world = World::answered(MU);
+    world.run(Duration::from_secs(5));
+    let quality = world.leg.quality();
+    assert_eq!((world.leg.live_mos(), quality.mos, quality.mos_min), (None, None, None));
+    // A minute without loss, ten seconds in which a fifth is lost, half a minute without, and the peer falls silent.
+    world.peer_sends(5_000, voice, |n| {
+        (!(3_000..3_500).contains(&n) || n % 5 != 2).then_some(millis(20))
+    });
+    world.run(Duration::from_secs(60));
+    assert!((4.39..4.41).contains(&world.leg.live_mos().unwrap()), "{:?}", world.leg.live_mos());
+    world.run(Duration::from_secs(5));
+    assert!((3.0..3.7).contains(&world.leg.live_mos().unwrap()), "{:?}", world.leg.live_mos());
+    world.run(Duration::from_secs(5));
+    let bad = world.leg.live_mos().unwrap();
+    assert!((2.4..2.7).contains(&bad), "{bad}");
+    world.run(Duration::from_secs(12));
+    assert!((4.39..4.41).contains(&world.leg.live_mos().unwrap()), "{:?}", world.leg.live_mos());
+    world.run(Duration::from_secs(60));
+    assert_eq!(world.leg.live_mos(), None, "nothing came for ten seconds");
+    let quality = world.leg.quality();
+    let (mean, worst) = (quality.mos.unwrap(), quality.mos_min.unwrap());
+    assert!((worst - bad).abs() < 0.1, "{worst} and {bad}");
+    assert!((4.1..4.35).contains(&mean), "{mean}");
+}
+
+#[test]
+fn jitter_and_a_long_round_trip_lower_the_live_mos() {
+    let mut world = World::answered(MU);
+    world.peer_sends(250, voice, |_| Some(millis(20)));
+    world.run(Duration::from_secs(5));
+    let near = world.leg.live_mos().unwrap();
+    world.peer_sends(250, voice, |n| Some(millis(if n % 2 == 0 { 5 } else { 35 })));
+    world.run(Duration::from_secs(5));
+    let jittery = world.leg.live_mos().unwrap();
+    assert_eq!(world.leg.quality().packets_lost, 0);
+    assert!((0.02..0.1).contains(&(near - jittery)), "{near} {jittery}");
+    world.peer_sends(250, voice, |_| Some(millis(20)));
+    world.run(Duration::from_secs(5));
+    // A report that answers ours of 700 ms ago: 350 ms one way, and a packet of 20 ms.
+    let our_report = NtpTime::from_unix(UNIX_START + world.elapsed() - millis(700));
+    let block =
+        ReportBlock { ssrc: OUR_SSRC, last_sr: our_report.middle(), ..ReportBlock::default() };
+    let mut bytes = Vec::new();
+    write_report(&mut bytes, 9, None, Some(&block));
+    write_cname(&mut bytes, 9, "peer");
+    world.leg.handle_rtcp(world.now, address(PEER_RTCP), &bytes).unwrap();
+    let far = world.leg.live_mos().unwrap();
+    let expected = mos(0.0, 1.0, millis(370));
+    assert!((far - expected).abs() < 0.02, "{far} {expected}");
+    assert!((3.2..3.3).contains(&far), "{far}");
 }
 
 #[test]

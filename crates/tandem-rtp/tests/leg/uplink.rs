@@ -271,6 +271,28 @@ fn a_new_source_starts_without_a_gap() {
 }
 
 #[test]
+fn what_waited_behind_a_gap_goes_up_before_a_new_source() {
+    for (name, ssrc, sequence) in [("another SSRC", 77, 5), ("a jump", 9, 30_000)] {
+        let mut world = World::answered(MU);
+        // The last packet but two is lost, and the new source comes before the gap is given up.
+        world.peer_sends(50, numbered, |n| (n != 47).then_some(millis(20)));
+        world.run(millis(1_005));
+        (world.peer.ssrc, world.peer.sequence, world.peer.timestamp) = (ssrc, sequence, 12_345);
+        world.peer_sends(50, |n| numbered(50 + n), |_| Some(millis(15)));
+        world.run(millis(1_005));
+        let expected: Vec<u8> = (0..100).filter(|n| *n != 47).flat_map(numbered).collect();
+        assert_same(&world.heard_by_model(Origin::Caller), &expected, name);
+        assert_eq!(world.heard_by_model(Origin::Concealed).len(), 160, "{name}");
+        let made_up = world.frames.iter().position(|frame| frame.origin == Origin::Concealed);
+        assert_eq!((made_up, world.frames.len()), (Some(47), 100), "{name}: in its place");
+        let quality = world.leg.quality();
+        assert_eq!((quality.packets_lost, quality.packets_late), (1, 0), "{name}");
+        assert_eq!(world.leg.counters().uplink_surplus, 0, "{name}");
+        assert!(quality.mos.unwrap() < 4.36, "{name}: {:?}", quality.mos);
+    }
+}
+
+#[test]
 fn digits_are_reported_once_and_at_their_first_packet() {
     let mut world = World::answered(MU);
     world.peer_sends(10, voice, |_| Some(millis(20)));

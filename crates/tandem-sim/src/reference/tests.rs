@@ -118,6 +118,39 @@ fn each_broken_rule_is_seen() {
             steps.extend((0..21).map(|_| quiet()));
             steps
         }),
+        ("of dead air", {
+            // A word breaks the silence, and it begins again.
+            let mut steps = vec![(timeout(), vec![greet()]), (timeout(), vec![play(0)])];
+            let drained = LegEvent::PlayoutDrained { item: ItemId(FIRST_PROMPT) };
+            steps.push((Stimulus::Input(Input::Leg(drained)), vec![]));
+            steps.extend((0..21).map(|_| quiet()));
+            steps
+        }),
+        ("of dead air", {
+            let speech = |event| (Stimulus::Input(Input::Leg(event)), vec![]);
+            let mut steps = vec![speech(LegEvent::SpeechStarted)];
+            steps.extend((0..30).map(|_| quiet()));
+            steps.push(speech(LegEvent::SpeechStopped { ago: ms(200) }));
+            steps.extend((0..21).map(|_| quiet()));
+            steps
+        }),
+        ("the sentence before a transfer was cut", {
+            let outcome = ToolOutcome::Answered(json!({ "status": "transferring" }));
+            let id = ToolCallId("t1".into());
+            let promise = Output::Model(ModelCommand::ToolResult { id, outcome });
+            let mut steps = vec![(model(tool_call()), vec![promise]), (audio(), vec![])];
+            steps.extend((0..100).map(|_| quiet()));
+            steps.push((timeout(), vec![transfer()]));
+            steps
+        }),
+        ("executed twice", {
+            let ModelEvent::ToolCall(call) = tool_call() else { unreachable!() };
+            let execute = || Output::Tool(call.clone());
+            vec![
+                (model(tool_call()), vec![execute(), result()]),
+                (model(tool_call()), vec![execute()]),
+            ]
+        }),
         ("model 2, not 1", {
             let open = Output::OpenModel { index: 2, history: Vec::new(), apologise: true };
             vec![(timeout(), vec![open])]

@@ -1,7 +1,7 @@
 //! What happens to a request before it has a transaction: who is let in, and what is answered without keeping
 //! anything (RFC 3261 §8.2.7).
 
-use std::time::Instant;
+use std::{net::IpAddr, time::Instant};
 
 use tandem_media::Law;
 
@@ -10,7 +10,7 @@ use crate::{
     action::{Action, ReplyTo},
     admission, body,
     dialog::{self, ALLOW, SUPPORTED},
-    digest::hex,
+    digest::{Verdict, hex},
     message::{Arrival, Method, Request, Response},
     offer_answer,
     sdp::SessionDescription,
@@ -45,16 +45,8 @@ impl UserAgent {
         request: &Request,
     ) -> Screening {
         if let Err(error) = request.check() {
-            self.stats.malformed += 1;
-            // A response needs at least a way back.
-            if request.method != Method::Ack
-                && request.via().is_ok()
-                && self.admission.take(now, arrival.ip(), false)
-            {
-                let mut response = self.stateless(request, 400);
-                response.reason = format!("Bad Request ({error})");
-                self.reply(arrival, request, response);
-            }
+            let reason = format!("Bad Request ({error})");
+            self.handle_malformed(now, arrival, request, reason);
             return Screening::Done;
         }
         match request.method {
@@ -68,6 +60,26 @@ impl UserAgent {
             self.screen_in_dialog(now, arrival, request)
         } else {
             self.screen_outside(now, arrival, request)
+        }
+    }
+
+    /// Answers a request that cannot be read, or not as a whole, if it can be answered.
+    pub(crate) fn handle_malformed(
+        &mut self,
+        now: Instant,
+        arrival: &Arrival,
+        request: &Request,
+        reason: String,
+    ) {
+        self.stats.malformed += 1;
+        // A response needs at least a way back.
+        if request.method != Method::Ack
+            && request.via().is_ok()
+            && self.admission.take(now, arrival.ip(), false)
+        {
+            let mut response = self.stateless(request, 400);
+            response.reason = reason;
+            self.reply(arrival, request, response);
         }
     }
 
@@ -150,8 +162,14 @@ impl UserAgent {
         request: &Request,
         trusted: bool,
     ) -> Screening {
-        if !trusted && request.headers.get("Authorization").is_none() {
-            let response = self.challenge(now, arrival, request, false);
+        if !trusted
+            && let Some(verdict) = self.authenticator.turn_away(now, arrival.ip(), &request.headers)
+        {
+            let stale = verdict == Verdict::Challenge { stale: true };
+            let response = match verdict {
+                Verdict::Refuse => self.stateless(request, 403),
+                _ => self.challenge(now, arrival, request, stale),
+            };
             return self.answer(arrival, request, response);
         }
         if !self.admission.has_room(arrival.ip()) {
@@ -202,16 +220,24 @@ impl UserAgent {
         };
         let offered = match &offer {
             None => None,
-            Some(offer) => match offer_answer::offered_laws(offer, &self.settings.codecs) {
-                Ok(laws) => Some(laws),
-                Err(error) => {
-                    let mut response = self.stateless(request, error.status());
-                    dialog::warn(&mut response, *arrival, &error);
-                    return Err(Box::new(response));
+            Some(offer) => {
+                let local = self.media_address(arrival);
+                match offer_answer::offered_laws(offer, &self.settings.codecs, local) {
+                    Ok(laws) => Some(laws),
+                    Err(error) => {
+                        let mut response = self.stateless(request, error.status());
+                        dialog::warn(&mut response, *arrival, &error);
+                        return Err(Box::new(response));
+                    }
                 }
-            },
+            }
         };
         Ok(Examined { offer, offered, terms })
+    }
+
+    /// Our address for RTP towards a peer.
+    pub(super) fn media_address(&self, arrival: &Arrival) -> IpAddr {
+        self.settings.media_address.unwrap_or(arrival.local.ip())
     }
 
     /// A 401 with one header line for each algorithm.

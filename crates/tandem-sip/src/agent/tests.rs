@@ -2,6 +2,7 @@
 
 mod callee_side;
 mod caller_side;
+mod session_timers;
 mod torture;
 
 use tandem_call::{HangupCause, SignalEvent, TransferKind, TransferTarget};
@@ -108,7 +109,12 @@ impl World {
             Ok(Message::Response(response)) => {
                 self.agent.handle_invite_success(self.now, &response);
             }
-            Err(_) => self.agent.count_malformed(),
+            Err(_) => match Request::salvage(text.as_bytes()) {
+                Some(request) => {
+                    self.agent.handle_malformed(self.now, &arrival, &request, "Bad Request".into());
+                }
+                None => self.agent.count_malformed(),
+            },
         }
         self.drain()
     }

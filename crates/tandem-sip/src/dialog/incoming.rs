@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use tandem_call::{HangupCause, SignalEvent};
 
-use super::{Dialog, Phase, T1, T1_64, Unacked, allows_update, contact};
+use super::{Dialog, Ends, Phase, T1, T1_64, Unacked, allows_update};
 use crate::{
     DialogId, LocalMedia, Rejection,
     action::{Action, Context, ReplyTo, ServerId},
@@ -47,35 +47,19 @@ impl Dialog {
         local_tag: &str,
     ) -> Option<Self> {
         let request = &ringing.request;
-        let target = request.contact()?.uri;
-        Some(Self {
-            id,
+        let ends = Ends {
             call_id: request.call_id().ok()?.to_owned(),
             local: request.to().ok()?.with_tag(local_tag),
             remote: request.from().ok()?,
-            local_cseq: 0,
-            remote_cseq: request.cseq().ok(),
-            // The UAS takes Record-Route as it stands (RFC 3261 §12.1.1).
-            routes: request.headers.list("Record-Route").map(str::to_owned).collect(),
-            target,
-            contact: contact(&cx.settings.contact_user, &arrival),
-            arrival,
-            owns_call_id: false,
-            update_allowed: allows_update(&request.headers),
-            credential: None,
-            phase: Phase::Ringing(Box::new(ringing)),
-            negotiator: None,
-            timer: None,
-            transfer: None,
-            last_refer: None,
-            outstanding: Vec::new(),
-            unacked: None,
-            last_ack: None,
-            retry: None,
-            hang_up_after_ack: None,
-            held: false,
-            over: false,
-        })
+            target: request.contact()?.uri,
+        };
+        let mut dialog = Self::new(cx, id, arrival, ends);
+        dialog.remote_cseq = request.cseq().ok();
+        // The UAS takes Record-Route as it stands (RFC 3261 §12.1.1).
+        dialog.routes = request.headers.list("Record-Route").map(str::to_owned).collect();
+        dialog.update_allowed = allows_update(&request.headers);
+        dialog.phase = Phase::Ringing(Box::new(ringing));
+        Some(dialog)
     }
 
     /// Lets the caller hear ringing.

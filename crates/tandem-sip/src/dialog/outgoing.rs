@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use tandem_call::{HangupCause, SignalEvent};
 
-use super::{ALLOW, Dialog, Phase, Purpose, SUPPORTED, T1_64, allows_update, contact};
+use super::{ALLOW, Dialog, Ends, Phase, Purpose, SUPPORTED, T1_64, allows_update};
 use crate::{
     DialogEvent, DialogId, OutgoingCall,
     action::{Action, ClientId, Context, Target},
@@ -54,33 +54,16 @@ impl Dialog {
         let preference = cx.settings.codec_preference;
         let mut negotiator = Negotiator::new(call.local, preference, session_id, arrival.ip());
         let sdp = negotiator.offer();
-        let mut dialog = Self {
-            id,
+        let ends = Ends {
             call_id: cx.ids.call_id(),
             local: NameAddr::parse(&call.from)?.with_tag(&local_tag),
             remote,
-            local_cseq: 0,
-            remote_cseq: None,
-            routes: Vec::new(),
             target,
-            contact: contact(&cx.settings.contact_user, &arrival),
-            arrival,
-            owns_call_id: true,
-            update_allowed: false,
-            credential: call.credentials,
-            phase: Phase::Closing,
-            negotiator: Some(negotiator),
-            timer: None,
-            transfer: None,
-            last_refer: None,
-            outstanding: Vec::new(),
-            unacked: None,
-            last_ack: None,
-            retry: None,
-            hang_up_after_ack: None,
-            held: false,
-            over: false,
         };
+        let mut dialog = Self::new(cx, id, arrival, ends);
+        dialog.owns_call_id = true;
+        dialog.credential = call.credentials;
+        dialog.negotiator = Some(negotiator);
         let mut request = dialog.request(cx, Method::Invite);
         request.headers.push("Allow", ALLOW);
         request.headers.push("Supported", SUPPORTED);
@@ -191,9 +174,12 @@ impl Dialog {
     ) -> bool {
         if response.status == 422 {
             let Some(least) = session_timer::min_se(&response.headers) else { return false };
-            request
-                .headers
-                .set("Session-Expires", least.max(cx.policy.min_se).as_secs().to_string());
+            let asked = request.headers.get("Session-Expires").unwrap_or_default();
+            // Who refreshes was settled before, and stays.
+            let refresher = asked.find(';').map_or("", |at| &asked[at..]);
+            let interval = least.max(cx.policy.min_se).as_secs();
+            let interval = format!("{interval}{refresher}");
+            request.headers.set("Session-Expires", interval);
             request.headers.set("Min-SE", least.as_secs().to_string());
         } else {
             let Some(credential) = &self.credential else { return false };

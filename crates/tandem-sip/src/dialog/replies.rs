@@ -28,11 +28,13 @@ impl Dialog {
         }
         let mut outstanding = self.outstanding.remove(index);
         let purpose = outstanding.purpose;
+        let lengthened = outstanding.lengthened || response.status == 422;
+        // Each request is amended once for each reason: a peer may ask for more and more.
         let again = match response.status {
             401 | 407 => !outstanding.authorized,
             422 => {
-                outstanding.request.headers.get("Session-Expires").is_some()
-                    && purpose != Purpose::Bye
+                !outstanding.lengthened
+                    && outstanding.request.headers.get("Session-Expires").is_some()
             }
             _ => false,
         };
@@ -41,7 +43,11 @@ impl Dialog {
                 transfer.resent(self.local_cseq);
                 self.last_refer = Some(self.local_cseq);
             }
-            return self.send(cx, outstanding.request, purpose);
+            self.send(cx, outstanding.request, purpose);
+            if let Some(sent) = self.outstanding.last_mut() {
+                sent.lengthened = lengthened;
+            }
+            return;
         }
         match purpose {
             Purpose::Bye => {}
@@ -85,7 +91,7 @@ impl Dialog {
                 self.update_allowed = false;
                 self.refresh(cx);
             }
-            500.. if purpose == Purpose::Refresh => {
+            422 | 500.. if purpose == Purpose::Refresh => {
                 if let Some(timer) = &mut self.timer {
                     timer.retry_refresh(cx.now + Duration::from_secs(10));
                 }

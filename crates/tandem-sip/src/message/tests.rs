@@ -148,20 +148,24 @@ fn names_in_latin_1_do_not_lose_the_message() {
 #[test]
 fn a_stream_is_cut_by_content_length() {
     let one = crlf("OPTIONS sip:a@b SIP/2.0\nX: y\nContent-Length: 3\n\nabc");
-    assert_eq!(stream_length(&one[..one.len() - 5]), Ok(None), "headers incomplete");
-    assert_eq!(stream_length(&one[..one.len() - 2]), Ok(Some(one.len())), "body incomplete");
+    assert_eq!(stream_frame(&one[..one.len() - 5]), Ok(None), "headers incomplete");
+    assert_eq!(
+        stream_frame(&one[..one.len() - 2]),
+        Ok(Some(Frame { length: one.len(), is_sure: true })),
+        "body incomplete"
+    );
     let two = [one.as_slice(), one.as_slice()].concat();
-    assert_eq!(stream_length(&two), Ok(Some(one.len())));
+    assert_eq!(stream_frame(&two), Ok(Some(Frame { length: one.len(), is_sure: true })));
     let bomb = crlf("OPTIONS sip:a@b SIP/2.0\nContent-Length: 18446744073709551615\n\n");
-    assert_eq!(stream_length(&bomb), Err(MessageError::TooLong));
-    assert_eq!(stream_length(&vec![b'x'; MAX_MESSAGE + 1]), Err(MessageError::TooLong));
+    assert_eq!(stream_frame(&bomb), Err(MessageError::TooLong));
+    assert_eq!(stream_frame(&vec![b'x'; MAX_MESSAGE + 1]), Err(MessageError::TooLong));
 }
 
 proptest! {
     #[test]
     fn garbage_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
         let _ = Message::parse(&bytes);
-        let _ = stream_length(&bytes);
+        let _ = stream_frame(&bytes);
     }
 
     #[test]

@@ -141,6 +141,21 @@ fn what_cannot_be_agreed_leaves_the_session_alone() {
         (wide, OfferError::NoCommonCodec { offered: vec!["G722".into(), "opus".into()] }, 488),
         (named, OfferError::NoAddress("media.example.net".into()), 488),
         (nowhere, OfferError::NoAddress(String::new()), 488),
+        (
+            "c=IN IP6 2001:db8::7\nm=audio 5000 RTP/AVP 0\n",
+            OfferError::UnfitAddress("2001:db8::7".parse().unwrap()),
+            488,
+        ),
+        (
+            "c=IN IP4 233.252.0.1/127\nm=audio 5000 RTP/AVP 0\n",
+            OfferError::UnfitAddress("233.252.0.1".parse().unwrap()),
+            488,
+        ),
+        (
+            "c=IN IP4 255.255.255.255\nm=audio 5000 RTP/AVP 0\n",
+            OfferError::UnfitAddress("255.255.255.255".parse().unwrap()),
+            488,
+        ),
     ] {
         let mut side = negotiator();
         let (_, before) = side.answer(&sdp(OFFER)).unwrap();
@@ -149,6 +164,13 @@ fn what_cannot_be_agreed_leaves_the_session_alone() {
         assert_eq!(side.params, Some(before));
     }
     assert_eq!(OfferError::Malformed(SdpError::Version).status(), 400);
+    assert_eq!(OfferError::UnfitAddress("::1".parse().unwrap()).warning(), 301);
+    let mut rtcp_elsewhere = negotiator();
+    for elsewhere in ["IN IP4 233.252.0.1", "IN IP6 2001:db8::7"] {
+        let offer = OFFER.replace("a=rtcp:24690", &format!("a=rtcp:24690 {elsewhere}"));
+        let (_, params) = rtcp_elsewhere.answer(&sdp(&offer)).unwrap();
+        assert_eq!(params.remote_rtcp, "198.51.100.7:24690".parse().unwrap());
+    }
 }
 
 #[test]

@@ -4,10 +4,14 @@ use std::{
     collections::HashMap,
     io,
     net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
+use ipnet::IpNet;
 use rsipstack::transport::{stream::StreamConnection, tcp::TcpConnection};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::{
@@ -15,27 +19,32 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::mpsc,
     task::JoinHandle,
-    time::timeout,
+    time::{Instant, timeout, timeout_at},
 };
 
-use super::{StackEvent, Tasks, deliver, lower, udp};
+use super::{Delivered, StackEvent, Tasks, canonical, deliver, lower, udp};
 use crate::{
-    Transport,
-    message::{Arrival, MAX_MESSAGE, stream_length},
+    Transport, admission,
+    message::{Arrival, Frame, MAX_MESSAGE, stream_frame},
 };
 
-/// A connection has so long to bring its first message.
-const FIRST_MESSAGE: Duration = Duration::from_secs(30);
-/// And so long between two: longer than a session interval.
+/// A connection may be idle for so long until one of its requests was let in.
+const NEWCOMER_IDLE: Duration = Duration::from_secs(10);
+/// And then for so long: longer than a session interval.
 const IDLE: Duration = Duration::from_secs(3600);
 /// The kernel gives up on a peer that takes nothing for so long.
 const USER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Connections that one source may open.
+const MOST_PER_TRUSTED: usize = 32;
+const MOST_PER_STRANGER: usize = 4;
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct StreamsConfig {
     pub(super) advertised: Option<IpAddr>,
     /// Connections at most.
     pub(super) most: usize,
+    /// Sources that need no password.
+    pub(super) trusted: Arc<[IpNet]>,
 }
 
 /// All TCP connections.
@@ -51,6 +60,10 @@ pub(super) struct Streams {
 struct Stream {
     connection: TcpConnection,
     reader: JoinHandle<()>,
+    /// A request that came over it was let in, or we opened it.
+    admitted: Arc<AtomicBool>,
+    /// The peer opened it: it counts against what its source may open.
+    accepted: bool,
 }
 
 impl Streams {
@@ -78,7 +91,7 @@ impl Streams {
             loop {
                 match listener.accept().await {
                     Ok((stream, _)) => {
-                        if let Err(error) = streams.adopt(stream, local) {
+                        if let Err(error) = streams.adopt(stream, local, true) {
                             tracing::debug!(%error, "a TCP connection was not taken");
                         }
                     }
@@ -125,7 +138,14 @@ impl Streams {
             return Ok(());
         }
         let stream = timeout(within, TcpStream::connect(peer)).await??;
-        self.adopt(stream, local)
+        self.adopt(stream, local, false)
+    }
+
+    /// Lets a connection be idle for longer.
+    pub(super) fn admit(&self, peer: SocketAddr) {
+        if let Some(stream) = self.open.lock().expect("no holder panics").get(&peer) {
+            stream.admitted.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Writes a whole message. A peer that does not read loses its connection.
@@ -152,16 +172,27 @@ impl Streams {
         }
     }
 
-    fn adopt(&self, stream: TcpStream, listener: SocketAddr) -> io::Result<()> {
-        let peer = stream.peer_addr()?;
+    fn adopt(&self, stream: TcpStream, listener: SocketAddr, accepted: bool) -> io::Result<()> {
+        let peer = canonical(stream.peer_addr()?);
         stream.set_nodelay(true)?;
         let socket = SockRef::from(&stream);
         socket.set_keepalive(true)?;
         socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
-        let bound = stream.local_addr()?;
+        let bound = canonical(stream.local_addr()?);
+        let trusted = admission::is_trusted(&self.config.trusted, peer.ip());
         let mut open = self.open.lock().expect("no holder panics");
-        if open.len() >= self.config.most {
+        if open.len() >= admission::places(self.config.most, trusted || !accepted) {
             return Err(io::Error::other("too many connections"));
+        }
+        if accepted {
+            let source = admission::bucket_key(peer.ip());
+            let is_same = |(other, stream): &(&SocketAddr, &Stream)| {
+                stream.accepted && admission::bucket_key(other.ip()) == source
+            };
+            let most = if trusted { MOST_PER_TRUSTED } else { MOST_PER_STRANGER };
+            if open.iter().filter(is_same).count() >= most {
+                return Err(io::Error::other("too many connections from one source"));
+            }
         }
         let address = udp::reachable(bound.ip(), peer.ip(), self.config.advertised);
         let local = SocketAddr::new(address, listener.port());
@@ -171,65 +202,98 @@ impl Streams {
         let half = connection.inner.read_half.try_lock().ok().and_then(|mut half| half.take());
         let half = half.ok_or_else(|| io::Error::other("the connection is already read"))?;
         let arrival = Arrival { transport: Transport::Tcp, source: peer, local };
-        let reader = tokio::spawn(run(self.clone(), connection.clone(), half, arrival));
-        open.insert(peer, Stream { connection, reader });
+        let admitted = Arc::new(AtomicBool::new(!accepted));
+        let reader = Reader {
+            streams: self.clone(),
+            connection: connection.clone(),
+            arrival,
+            admitted: admitted.clone(),
+        };
+        let reader = tokio::spawn(reader.run(half));
+        open.insert(peer, Stream { connection, reader, admitted, accepted });
         Ok(())
     }
 }
 
-async fn run(
+/// What the reader of one connection knows of it.
+struct Reader {
     streams: Streams,
     connection: TcpConnection,
-    half: impl AsyncRead + Unpin,
     arrival: Arrival,
-) {
-    if let Err(error) = read(&streams.events, &connection, half, arrival).await {
-        tracing::debug!(peer = %arrival.source, %error, "TCP connection ends");
-    }
-    let mut open = streams.open.lock().expect("no holder panics");
-    let is_ours = open
-        .get(&arrival.source)
-        .is_some_and(|stream| Arc::ptr_eq(&stream.connection.inner, &connection.inner));
-    if is_ours {
-        open.remove(&arrival.source);
-    }
+    admitted: Arc<AtomicBool>,
 }
 
-async fn read(
-    events: &mpsc::Sender<StackEvent>,
-    connection: &TcpConnection,
-    mut half: impl AsyncRead + Unpin,
-    arrival: Arrival,
-) -> io::Result<()> {
-    let mut buffer = Vec::with_capacity(4096);
-    let mut needed = None;
-    let mut patience = FIRST_MESSAGE;
-    loop {
-        if needed.is_none_or(|needed| buffer.len() >= needed) {
-            drop_line_ends(&mut buffer, connection).await?;
-            needed = stream_length(&buffer).map_err(io::Error::other)?;
-            if let Some(length) = needed.filter(|length| buffer.len() >= *length) {
-                if !deliver(&buffer[..length], arrival, events).await {
-                    // What follows a broken message in a stream cannot be trusted to begin where it seems to.
-                    return Err(io::Error::other("malformed message"));
+impl Reader {
+    async fn run(self, half: impl AsyncRead + Unpin) {
+        if let Err(error) = self.read(half).await {
+            tracing::debug!(peer = %self.arrival.source, %error, "TCP connection ends");
+        }
+        let mut open = self.streams.open.lock().expect("no holder panics");
+        let is_ours = open
+            .get(&self.arrival.source)
+            .is_some_and(|stream| Arc::ptr_eq(&stream.connection.inner, &self.connection.inner));
+        if is_ours {
+            open.remove(&self.arrival.source);
+        }
+    }
+
+    async fn read(&self, mut half: impl AsyncRead + Unpin) -> io::Result<()> {
+        let mut buffer = Vec::with_capacity(4096);
+        let mut needed: Option<Frame> = None;
+        let mut last_message = Instant::now();
+        loop {
+            if needed.is_none_or(|frame| buffer.len() >= frame.length) {
+                if drop_line_ends(&mut buffer, &self.connection).await? && self.is_admitted() {
+                    last_message = Instant::now();
                 }
-                buffer.drain(..length);
-                needed = None;
-                patience = IDLE;
-                continue;
+                needed = stream_frame(&buffer).map_err(io::Error::other)?;
+                if let Some(frame) = needed.filter(|frame| buffer.len() >= frame.length) {
+                    self.take(&buffer[..frame.length], frame).await?;
+                    buffer.drain(..frame.length);
+                    needed = None;
+                    last_message = Instant::now();
+                    continue;
+                }
+            }
+            if buffer.len() > MAX_MESSAGE {
+                return Err(io::Error::other("message too long"));
+            }
+            let until = last_message + self.patience();
+            match timeout_at(until, half.read_buf(&mut buffer)).await {
+                Ok(Ok(0)) => return Ok(()),
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => return Err(error),
+                // The last message may have been let in meanwhile.
+                Err(_) if last_message + self.patience() > until => {}
+                Err(elapsed) => return Err(elapsed.into()),
             }
         }
-        if buffer.len() > MAX_MESSAGE {
-            return Err(io::Error::other("message too long"));
+    }
+
+    async fn take(&self, message: &[u8], frame: Frame) -> io::Result<()> {
+        match deliver(message, self.arrival, &self.streams.events).await {
+            Delivered::Message => Ok(()),
+            // Others may share the connection: one message that cannot be read is skipped.
+            Delivered::Malformed if frame.is_sure => Ok(()),
+            Delivered::Malformed => {
+                Err(io::Error::other("nobody knows where the next message begins"))
+            }
+            Delivered::Closed => Err(io::Error::other("the endpoint is closed")),
         }
-        if timeout(patience, half.read_buf(&mut buffer)).await?? == 0 {
-            return Ok(());
-        }
+    }
+
+    fn is_admitted(&self) -> bool {
+        self.admitted.load(Ordering::Relaxed)
+    }
+
+    fn patience(&self) -> Duration {
+        if self.is_admitted() { IDLE } else { NEWCOMER_IDLE }
     }
 }
 
-/// Line ends between messages are keep-alives: a double one wants a single one back (RFC 5626 §3.5.1).
-async fn drop_line_ends(buffer: &mut Vec<u8>, connection: &TcpConnection) -> io::Result<()> {
+/// Line ends between messages are keep-alives: a double one wants a single one back (RFC 5626 §3.5.1). Says whether
+/// there were any.
+async fn drop_line_ends(buffer: &mut Vec<u8>, connection: &TcpConnection) -> io::Result<bool> {
     let mut pings = 0;
     let mut at = 0;
     while buffer[at..].starts_with(b"\r\n") {
@@ -244,5 +308,5 @@ async fn drop_line_ends(buffer: &mut Vec<u8>, connection: &TcpConnection) -> io:
         let pong = timeout(super::WRITE_TIMEOUT, connection.send_raw(b"\r\n")).await?;
         pong.map_err(|error| io::Error::other(error.to_string()))?;
     }
-    Ok(())
+    Ok(at > 0)
 }

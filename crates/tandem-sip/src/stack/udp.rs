@@ -7,10 +7,13 @@ use std::{
     sync::Arc,
 };
 
-use rsipstack::transport::udp::{UdpConnection, UdpInner};
+use rsipstack::transport::{
+    SipAddr,
+    udp::{UdpConnection, UdpInner},
+};
 use tokio::{net::UdpSocket, sync::mpsc};
 
-use super::{StackEvent, Tasks, deliver, lower};
+use super::{Delivered, StackEvent, Tasks, canonical, deliver, lower};
 use crate::{
     Transport,
     message::{Arrival, MAX_MESSAGE},
@@ -52,8 +55,23 @@ impl UdpPort {
 
     /// Sends one datagram; what the socket does not take at once is lost, as on the way.
     pub(super) fn send(&self, to: SocketAddr, bytes: &[u8]) {
-        if let Err(error) = self.socket.try_send_to(bytes, to) {
+        if let Err(error) = self.socket.try_send_to(bytes, self.on_socket(to)) {
             tracing::debug!(%to, %error, "a datagram was not sent");
+        }
+    }
+
+    /// `to` as transactions on this port need it.
+    pub(super) fn address(&self, to: SocketAddr) -> SipAddr {
+        lower::address(Transport::Udp, self.on_socket(to))
+    }
+
+    /// An IPv6 socket reaches IPv4 peers only under mapped addresses.
+    fn on_socket(&self, to: SocketAddr) -> SocketAddr {
+        match to.ip() {
+            IpAddr::V4(ip) if self.local.is_ipv6() => {
+                SocketAddr::new(ip.to_ipv6_mapped().into(), to.port())
+            }
+            _ => to,
         }
     }
 
@@ -74,7 +92,7 @@ async fn read(
     let mut reachable_at: HashMap<IpAddr, IpAddr> = HashMap::new();
     loop {
         let (length, source) = match socket.recv_from(&mut buffer).await {
-            Ok(received) => received,
+            Ok((length, source)) => (length, canonical(source)),
             Err(error) => {
                 // ICMP errors of earlier datagrams arrive here.
                 tracing::debug!(%error, "UDP read");
@@ -93,8 +111,8 @@ async fn read(
             .entry(source.ip())
             .or_insert_with(|| reachable(local.ip(), source.ip(), advertised));
         let local = SocketAddr::new(address, local.port());
-        deliver(datagram, Arrival { transport: Transport::Udp, source, local }, &events).await;
-        if events.is_closed() {
+        let arrival = Arrival { transport: Transport::Udp, source, local };
+        if deliver(datagram, arrival, &events).await == Delivered::Closed {
             return;
         }
     }

@@ -84,7 +84,7 @@ pub(crate) fn route_text(
         Ok(route) => route,
         Err(why) => {
             let plan: Vec<&str> =
-                config.numbers.iter().take(20).map(|line| line.written.as_str()).collect();
+                config.numbers.lines().iter().take(20).map(|line| line.written.as_str()).collect();
             return format!(
                 "{shown}: {}\n  why:        {why}\n  the plan:   {}",
                 paint.bad("nothing answers (404)"),

@@ -1,6 +1,6 @@
 //! Carries the commands out.
 
-use std::{future::Future, process::ExitCode};
+use std::{future::Future, process::ExitCode, time::Duration};
 
 use clap::Parser;
 use serde_json::json;
@@ -23,6 +23,9 @@ use crate::{
 
 /// Threads of the control runtime: signalling, records, speech programs. Audio has threads of its own.
 const CONTROL_THREADS: usize = 2;
+
+/// How long the end waits for work that can't be broken off: a file of a share that hangs.
+const LEFT_BEHIND: Duration = Duration::from_secs(1);
 
 /// It is not well: nobody answers, a check failed.
 const NO: u8 = 1;
@@ -129,7 +132,7 @@ fn check(args: &CheckArgs, global: &Global) -> u8 {
             detail: format!(
                 "{name}, {}, {} in the number plan",
                 counted(config.agents.len(), "agent"),
-                counted(config.numbers.len(), "line")
+                counted(config.numbers.lines().len(), "line")
             ),
             fix: None,
         };
@@ -185,6 +188,7 @@ fn call(args: &CallArgs, global: &Global) -> u8 {
             print_line(line);
         }
     };
+    let hint = plan.ledger_hint();
     let outcome = block_on(softphone::call(plan, &show));
     match outcome {
         Ok(report) => {
@@ -192,6 +196,9 @@ fn call(args: &CallArgs, global: &Global) -> u8 {
                 print_json(&report);
             } else {
                 print_line(&report.text(paint));
+                if let (Some(hint), Some(_)) = (hint, report.answered_after) {
+                    print_line(&format!("  {}", paint.faint(hint)));
+                }
             }
             if report.answered_after.is_some() { 0 } else { NO }
         }
@@ -225,11 +232,13 @@ fn counted(count: usize, what: &str) -> String {
 }
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_multi_thread()
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(CONTROL_THREADS)
         .thread_name("control")
         .enable_all()
         .build()
-        .expect("the system has room for two threads")
-        .block_on(future)
+        .expect("the system has room for two threads");
+    let output = runtime.block_on(future);
+    runtime.shutdown_timeout(LEFT_BEHIND);
+    output
 }

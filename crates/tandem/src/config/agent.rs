@@ -50,7 +50,7 @@ pub struct Agent {
     pub departments: BTreeMap<String, TransferTarget>,
     /// How long a transfer may take.
     pub transfer_timeout: Duration,
-    /// Hang-up comes no sooner than this after `end_call`.
+    /// `end_call` hangs up so long after the played end of the goodbye.
     pub end_call_drain: Duration,
     /// Speech of the caller takes an `end_call` back.
     pub end_call_cancel_on_speech: bool,

@@ -1,6 +1,9 @@
 //! Reads the agents that answer calls.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use tandem_attendant::Script;
 use tandem_call::{Greeting, LateResults, STANDARD_TOOLS, TransferTarget};
@@ -14,6 +17,9 @@ use super::{
     numbers::read_target,
     reader::{Section, Value},
 };
+
+/// The longest that an agent may let a transfer take.
+pub(crate) const LONGEST_TRANSFER: Duration = Duration::from_secs(300);
 
 /// Settings that agents of the control API have and this version has no use for.
 const PLANNED: [&str; 25] = [
@@ -103,7 +109,7 @@ fn read_agent(
         transfer: section.value("transfer").and_then(|target| read_target(&target)),
         departments: section.section("departments").map(read_departments).unwrap_or_default(),
         transfer_timeout: section
-            .seconds("transfer_timeout_s", 5..=300)
+            .seconds("transfer_timeout_s", 5..=LONGEST_TRANSFER.as_secs())
             .unwrap_or(defaults.transfer_timeout),
         end_call_drain: section
             .millis("end_call_drain_ms", 0..=10_000)

@@ -1,6 +1,6 @@
 //! What is wrong with a configuration, where, and what to do about it.
 
-use std::{cell::RefCell, fmt, ops::Range, path::PathBuf};
+use std::{cell::RefCell, collections::BTreeSet, fmt, iter, ops::Range, path::PathBuf};
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -80,20 +80,37 @@ impl fmt::Display for Mistake {
 #[derive(Debug)]
 pub(crate) struct Mistakes<'a> {
     source: &'a str,
-    found: RefCell<Vec<(usize, Mistake)>>,
-    broken_lines: RefCell<Vec<usize>>,
+    /// The byte at which each line begins.
+    line_starts: Vec<usize>,
+    found: RefCell<Vec<Found>>,
+    broken_lines: RefCell<BTreeSet<usize>>,
+}
+
+/// A finding whose line and column are not looked up yet.
+#[derive(Debug)]
+struct Found {
+    offset: usize,
+    severity: Severity,
+    message: String,
+    fix: Option<String>,
 }
 
 impl<'a> Mistakes<'a> {
     /// No finding yet in `source`.
     pub(crate) fn new(source: &'a str) -> Self {
-        Self { source, found: RefCell::default(), broken_lines: RefCell::default() }
+        let after_newlines = source.match_indices('\n').map(|(newline, _)| newline + 1);
+        Self {
+            source,
+            line_starts: iter::once(0).chain(after_newlines).collect(),
+            found: RefCell::default(),
+            broken_lines: RefCell::default(),
+        }
     }
 
     /// Notes that the text at `span` is no TOML; what is read from that line later is not worth a word.
     pub(crate) fn syntax(&self, span: &Range<usize>, message: impl Into<String>) {
         self.error(span, message);
-        self.broken_lines.borrow_mut().push(self.line_of(span));
+        self.broken_lines.borrow_mut().insert(self.line_of(span));
     }
 
     /// Notes an error at `span`.
@@ -122,37 +139,59 @@ impl<'a> Mistakes<'a> {
     }
 
     fn add(&self, severity: Severity, span: &Range<usize>, message: String, fix: Option<String>) {
-        let (line, column) = position(self.source, span.start);
-        if self.broken_lines.borrow().contains(&line) {
+        if self.broken_lines.borrow().contains(&self.line_of(span)) {
             return;
         }
-        self.found
-            .borrow_mut()
-            .push((span.start, Mistake { severity, line, column, message, fix }));
+        self.found.borrow_mut().push(Found { offset: span.start, severity, message, fix });
     }
 
     /// The line that `span` begins in, from 1.
     pub(crate) fn line_of(&self, span: &Range<usize>) -> usize {
-        position(self.source, span.start).0
+        let offset = span.start.min(self.source.len());
+        self.line_starts.partition_point(|start| *start <= offset)
     }
 
     /// Everything found, in the order of the file.
     pub(crate) fn into_findings(self, file: PathBuf) -> Findings {
         let mut found = self.found.into_inner();
-        found.sort_by_key(|(offset, mistake)| (*offset, mistake.severity));
-        Findings { file, mistakes: found.into_iter().map(|(_, mistake)| mistake).collect() }
+        found.sort_by_key(|found| (found.offset, found.severity));
+        let mut position = Position { source: self.source, offset: 0, line: 1, column: 1 };
+        let mistake = |found: Found| {
+            let Found { offset, severity, message, fix } = found;
+            position.advance(offset);
+            Mistake { severity, line: position.line, column: position.column, message, fix }
+        };
+        Findings { file, mistakes: found.into_iter().map(mistake).collect() }
     }
 }
 
-/// Line and column of byte `offset`, both from 1; the column counts characters.
-fn position(source: &str, offset: usize) -> (usize, usize) {
-    let mut end = offset.min(source.len());
-    while !source.is_char_boundary(end) {
-        end -= 1;
+/// A place in a text that only moves forward, so that many are found in one pass.
+struct Position<'a> {
+    source: &'a str,
+    offset: usize,
+    /// From 1.
+    line: usize,
+    /// Characters, from 1.
+    column: usize,
+}
+
+impl Position<'_> {
+    /// Moves on to byte `offset`, or to the beginning of the character that it lies in.
+    fn advance(&mut self, offset: usize) {
+        let mut end = offset.min(self.source.len());
+        while !self.source.is_char_boundary(end) {
+            end -= 1;
+        }
+        for c in self.source[self.offset..end].chars() {
+            if c == '\n' {
+                self.line += 1;
+                self.column = 1;
+            } else {
+                self.column += 1;
+            }
+        }
+        self.offset = end;
     }
-    let before = &source[..end];
-    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-    (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
 }
 
 /// The one of `known` that was probably meant by `word`: at most a third of it is mistyped.
@@ -199,10 +238,17 @@ mod tests {
     #[test]
     fn a_position_counts_lines_and_characters_from_one() {
         let source = "a = 1\nä = \"é\" # x\n";
-        for (offset, expected) in [(0, (1, 1)), (4, (1, 5)), (6, (2, 1)), (8, (2, 2)), (99, (3, 1))]
-        {
-            assert_eq!(position(source, offset), expected, "{offset}");
+        let mistakes = Mistakes::new(source);
+        let places =
+            [(0, (1, 1)), (4, (1, 5)), (6, (2, 1)), (7, (2, 1)), (8, (2, 2)), (99, (3, 1))];
+        for (offset, (line, _)) in places.into_iter().rev() {
+            mistakes.error(&(offset..offset), offset.to_string());
+            assert_eq!(mistakes.line_of(&(offset..offset)), line, "{offset}");
         }
+        let findings = mistakes.into_findings("t.toml".into());
+        let expected = places.map(|(offset, (line, column))| (offset.to_string(), line, column));
+        let found = findings.mistakes.into_iter().map(|it| (it.message, it.line, it.column));
+        assert_eq!(found.collect::<Vec<_>>(), expected);
     }
 
     #[test]

@@ -1,41 +1,26 @@
-//! Which agent answers which number, and where people are reached.
+//! Reads which agent answers which number, and where people are reached.
+
+use std::ops::Range;
 
 use tandem_call::{TransferKind, TransferTarget};
 
 use super::{
     listeners::printable,
+    number_plan::{NumberPlan, NumberRoute},
     reader::{Section, Value},
 };
 use crate::number::{self, Pattern};
 
-/// One line of the number plan.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NumberRoute {
-    /// As it is written in the file.
-    pub written: String,
-    /// The numbers it stands for.
-    pub pattern: Pattern,
-    /// The agent that answers.
-    pub agent: String,
-    /// A name for people.
-    pub label: Option<String>,
-    /// Where `transfer_to_human` leads for calls to it.
-    pub ai_transfer: Option<TransferTarget>,
-    /// A disabled number is not answered.
-    pub enabled: bool,
-    /// Line in the file; 0 when it was not written by anybody.
-    pub line: usize,
-}
-
-/// A route and where its agent is named, so that an unknown one can be pointed at.
-pub(crate) struct ReadRoute {
-    pub(crate) route: NumberRoute,
-    pub(crate) agent_span: std::ops::Range<usize>,
+/// The number plan, and where each of its lines names its agent, so that an unknown one can be pointed at.
+#[derive(Debug, Default)]
+pub(crate) struct ReadNumbers {
+    pub(crate) plan: NumberPlan,
+    pub(crate) agent_spans: Vec<Range<usize>>,
 }
 
 /// Reads `[numbers]`: `"+13055551234" = "reception"` or a table with `agent` and more.
-pub(crate) fn read_numbers(section: Section<'_, '_>) -> Vec<ReadRoute> {
-    let mut routes: Vec<ReadRoute> = Vec::new();
+pub(crate) fn read_numbers(section: Section<'_, '_>) -> ReadNumbers {
+    let mut numbers = ReadNumbers::default();
     for (written, value) in section.entries(100_000) {
         let pattern = match written.parse::<Pattern>() {
             Ok(pattern) => Some(pattern),
@@ -45,21 +30,25 @@ pub(crate) fn read_numbers(section: Section<'_, '_>) -> Vec<ReadRoute> {
             }
         };
         let read = read_route(&written, pattern.clone(), &value);
-        let (Some(pattern), Some(read)) = (pattern, read) else { continue };
-        if let Some(other) = routes.iter().find(|other| other.route.pattern == pattern) {
-            value.mistakes().error_with_fix(
+        let (Some(_), Some((route, agent_span))) = (pattern, read) else { continue };
+        match numbers.plan.add(route) {
+            Ok(()) => numbers.agent_spans.push(agent_span),
+            Err(other) => value.mistakes().error_with_fix(
                 value.key_span(),
-                format!("[numbers]: {written:?} and {:?} are the same number", other.route.written),
+                format!("[numbers]: {written:?} and {:?} are the same number", other.written),
                 "keep one of the two",
-            );
-            continue;
+            ),
         }
-        routes.push(read);
     }
-    routes
+    numbers
 }
 
-fn read_route(written: &str, pattern: Option<Pattern>, value: &Value<'_, '_>) -> Option<ReadRoute> {
+/// One line, and where it names its agent.
+fn read_route(
+    written: &str,
+    pattern: Option<Pattern>,
+    value: &Value<'_, '_>,
+) -> Option<(NumberRoute, Range<usize>)> {
     let pattern = pattern.unwrap_or(Pattern::Any);
     let mut route = NumberRoute {
         written: written.to_owned(),
@@ -72,7 +61,10 @@ fn read_route(written: &str, pattern: Option<Pattern>, value: &Value<'_, '_>) ->
     };
     if value.is_string() {
         route.agent = value.string(64)?.to_owned();
-        return Some(ReadRoute { route, agent_span: value.span() });
+        return Some((route, value.span()));
+    }
+    if !value.is_table() {
+        return value.expected("an agent's name or a table");
     }
     let mut section = value.section()?;
     let agent = section.value("agent");
@@ -105,7 +97,7 @@ fn read_route(written: &str, pattern: Option<Pattern>, value: &Value<'_, '_>) ->
         return None;
     };
     route.agent = agent.string(64)?.to_owned();
-    Some(ReadRoute { route, agent_span: agent.span() })
+    Some((route, agent.span()))
 }
 
 /// Reads `{ type = "queue", target = "support" }`.

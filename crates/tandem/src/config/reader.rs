@@ -202,6 +202,11 @@ impl<'a, 'i> Value<'a, 'i> {
         matches!(self.value.get_ref(), DeValue::String(_))
     }
 
+    /// Whether it is a table.
+    pub(crate) fn is_table(&self) -> bool {
+        matches!(self.value.get_ref(), DeValue::Table(_))
+    }
+
     /// The value as the parser left it.
     pub(crate) fn raw(&self) -> &'a toml::Spanned<DeValue<'i>> {
         self.value
@@ -315,7 +320,7 @@ impl<'a, 'i> Value<'a, 'i> {
     }
 
     /// Reports that something else stands here; the value is not repeated, it may be a secret.
-    fn expected<T>(&self, what: &str) -> Option<T> {
+    pub(crate) fn expected<T>(&self, what: &str) -> Option<T> {
         let found = match self.value.get_ref() {
             DeValue::String(_) => "a string",
             DeValue::Integer(_) => "a whole number",

@@ -5,6 +5,7 @@ use tandem_call::{Greeting, LateResults, TransferKind, TransferTarget};
 use tandem_media::Law;
 
 use super::*;
+use crate::routing::{Reason, route};
 
 fn read_with(text: &str, variables: &[(&str, &str)]) -> (Option<Config>, Findings) {
     let variables: BTreeMap<&str, &str> = variables.iter().copied().collect();
@@ -32,7 +33,7 @@ fn without_a_file_the_attendant_answers_everything_on_loopback() {
     assert!(config.sip.trusted.iter().all(|net| net.addr().is_loopback()));
     assert_eq!(config.agents.keys().collect::<Vec<_>>(), ["attendant"]);
     assert!(config.agents["attendant"].models.is_empty());
-    assert_eq!(config.numbers.len(), 1);
+    assert_eq!(config.numbers.lines().len(), 1);
     assert_eq!(config.records.path, Path::new("calls.jsonl"));
     assert!(config.media.bind.is_loopback());
 }
@@ -102,7 +103,7 @@ fn three_lines_are_a_configuration() {
     assert_eq!(agent.end_call_drain, Duration::from_secs(2));
     assert_eq!(agent.max_silence, Duration::from_secs(600));
     assert_eq!(agent.max_duration, Duration::from_secs(3600));
-    assert_eq!(config.numbers[0].agent, "reception");
+    assert_eq!(config.numbers.lines()[0].agent, "reception");
 }
 
 #[test]
@@ -266,11 +267,65 @@ fn each_kind_of_mistake_has_its_words() {
             "t.toml:2:1: error: [numbers]: \"*\" has no `agent`\n    fix: add `agent = \"…\"` with the name of an agent",
         ),
         (
+            "[numbers]\n\"*\" = 7\n",
+            "t.toml:2:7: error: `numbers.*` must be an agent's name or a table, found a whole number",
+        ),
+        (
             "[agents.a]\nmodels = [\"openai\"]\n",
             "t.toml:2:11: warning: `agents.a.models`: \"openai\" has no key: the environment variable OPENAI_API_KEY is not set\n    fix: set it, or the offline attendant answers in its place",
         ),
     ] {
         assert_eq!(findings(text), expected, "{text}");
+    }
+}
+
+/// As many lines as a plan may have; reading or routing in a time that grows with their square would take minutes.
+#[test]
+fn a_hundred_thousand_numbers_load_and_route() {
+    let number = |n: usize| format!("1305{n:07}");
+    let mut text = String::from("[agents.a]\n[agents.b]\n[numbers]\n\"*\" = \"b\"\n");
+    for n in 0..50_000 {
+        text += &format!("\"+{}\" = \"a\"\n\"{}*\" = \"b\"\n", number(2 * n), number(2 * n + 1));
+    }
+    let last = text.rfind("\"13").unwrap();
+    text.truncate(last); // Makes room for "*".
+    let config = good(&text);
+    assert_eq!(config.numbers.lines().len(), 100_000);
+    for n in (0..99_999).step_by(7) {
+        let (called, agent, reason) = if n % 2 == 0 {
+            (number(n), "a", Reason::Exact)
+        } else {
+            (format!("{}99", number(n)), "b", Reason::Prefix)
+        };
+        let route = route(&config, &called).unwrap();
+        assert_eq!((&*route.agent.agent_id, route.reason), (agent, reason), "{called}");
+    }
+    assert_eq!(route(&config, "4930").unwrap().reason, Reason::CatchAll);
+    let line = route(&config, &number(3)).unwrap().number.line;
+    assert_eq!(text.lines().nth(line - 1), Some("\"13050000003*\" = \"b\""));
+}
+
+#[test]
+fn as_many_mistakes_as_there_are_numbers_are_all_located() {
+    let mut text = String::from("[agents.reception]\n[numbers]\n");
+    for n in 0..20_000 {
+        text += &format!("\"{n}\" = \"recepton\"\n");
+    }
+    let (config, findings) = read_with(&text, &[]);
+    assert!(config.is_none());
+    let places: Vec<(usize, usize)> =
+        findings.mistakes.iter().map(|mistake| (mistake.line, mistake.column)).collect();
+    let expected: Vec<(usize, usize)> =
+        (0..20_000).map(|n| (n + 3, n.to_string().len() + 6)).collect();
+    assert_eq!(places, expected);
+}
+
+#[test]
+fn a_transfer_outlasts_every_agent_a_reload_may_bring() {
+    for seconds in [5, 30, 300] {
+        let config = good(&format!("[agents.a]\ntransfer_timeout_s = {seconds}\n"));
+        assert_eq!(config.sip.transfer_timeout, Duration::from_secs(300));
+        assert!(config.agents["a"].transfer_timeout <= config.sip.transfer_timeout);
     }
 }
 
@@ -384,7 +439,7 @@ fn the_example_file_is_understood_and_names_every_key() {
     );
     assert_eq!(agent.max_concurrent_calls, Some(50));
     assert!(!config.agents["after-hours"].enabled);
-    assert_eq!(config.numbers.len(), 4);
+    assert_eq!(config.numbers.lines().len(), 4);
 
     for (section, keys) in KEYS {
         for key in *keys {

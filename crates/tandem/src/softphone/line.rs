@@ -248,7 +248,7 @@ impl Line<'_> {
         progress.over = Some(now);
         self.phone.close(now);
         self.send(now);
-        self.tell();
+        self.tell(now);
         Ok(progress)
     }
 
@@ -256,7 +256,7 @@ impl Line<'_> {
         let now = Instant::now();
         self.phone.handle_timeout(now);
         self.send(now);
-        self.tell();
+        self.tell(now);
         if self.phone.wants_to_hang_up() {
             self.hang_up(progress, "we hung up");
         }
@@ -310,14 +310,15 @@ impl Line<'_> {
             DialogEvent::Failed { status, reason } => {
                 progress.ended = Some(match progress.hanging_up {
                     Some((_, how)) if status == 487 => how.into(),
-                    _ => format!("refused: {status} {reason}"),
+                    _ => failure_text(status, &reason),
                 });
             }
             DialogEvent::Signal(SignalEvent::Held(held)) => {
-                (self.show)(if held { "   they put us on hold" } else { "   they took us back" });
+                let what = if held { "they put us on hold" } else { "they took us back" };
+                self.phone.note(now, what);
             }
             DialogEvent::Signal(SignalEvent::Digit(digit)) => {
-                (self.show)(&format!("   they press {digit} (SIP INFO)"));
+                self.phone.note(now, &format!("they press {digit} (SIP INFO)"));
             }
             DialogEvent::Signal(SignalEvent::Transfer(_)) => {} // We never ask for one.
         }
@@ -343,7 +344,8 @@ impl Line<'_> {
             Some((since, _)) => since + HANGUP_LIMIT,
             None => self.limit(progress),
         };
-        self.phone.poll_timeout().map_or(limit, |due| due.min(limit))
+        let due = [self.phone.poll_timeout(), self.phone.next_note()];
+        due.into_iter().flatten().fold(limit, Instant::min)
     }
 
     fn send(&mut self, now: Instant) {
@@ -357,8 +359,8 @@ impl Line<'_> {
         }
     }
 
-    fn tell(&mut self) {
-        while let Some(note) = self.phone.poll_note() {
+    fn tell(&mut self, now: Instant) {
+        while let Some(note) = self.phone.poll_note(now) {
             (self.show)(&note);
         }
     }
@@ -387,7 +389,32 @@ impl Line<'_> {
     }
 }
 
+/// Why a call came to nothing, in words.
+fn failure_text(status: u16, reason: &str) -> String {
+    match status {
+        // Ours as well, when nothing at all comes back (RFC 3261 §17.1.1.2).
+        408 => "nobody answered (timed out)".into(),
+        _ => format!("refused: {status} {reason}"),
+    }
+}
+
 /// Milliseconds to a microsecond.
 fn millis(duration: Duration) -> f64 {
     duration.as_micros() as f64 / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silence_is_no_refusal() {
+        for (status, reason, text) in [
+            (408, "Request Timeout", "nobody answered (timed out)"),
+            (404, "Not Found", "refused: 404 Not Found"),
+            (486, "Busy Here", "refused: 486 Busy Here"),
+        ] {
+            assert_eq!(failure_text(status, reason), text);
+        }
+    }
 }

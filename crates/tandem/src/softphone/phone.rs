@@ -1,7 +1,6 @@
 //! The telephone as a machine: RTP leg, cues, recording and turns, without socket or clock.
 
 use std::{
-    collections::VecDeque,
     net::SocketAddr,
     time::{Duration, Instant},
 };
@@ -12,6 +11,7 @@ use tandem_rtp::{Channel, LegConfig, MediaParams, RtpLeg, RtpPacket, Transmit, i
 
 use super::{
     cue::Cue,
+    notes::Notes,
     recording::Track,
     turns::{HeardTurn, Turns},
 };
@@ -21,9 +21,6 @@ const FORMAT: AudioFormat = AudioFormat::Pcm16(SampleRate::Hz8000);
 
 /// The largest telephone packet, in samples: 60 ms and then some.
 const MAX_PACKET: usize = 1024;
-
-/// Notes that may wait to be shown.
-const MAX_NOTES: usize = 64;
 
 /// What the caller does at a cue.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,8 +47,11 @@ pub struct Phone {
     sent: Track,
     received: Track,
     digits_heard: String,
-    notes: VecDeque<String>,
-    turns_told: usize,
+    notes: Notes,
+    /// The far side's turns whose beginning was noted.
+    turns_begun: usize,
+    /// Those whose end was noted.
+    turns_ended: usize,
     pcm: Vec<i16>,
 }
 
@@ -85,8 +85,9 @@ impl Phone {
             sent: Track::default(),
             received: Track::default(),
             digits_heard: String::new(),
-            notes: VecDeque::new(),
-            turns_told: 0,
+            notes: Notes::default(),
+            turns_begun: 0,
+            turns_ended: 0,
             pcm: vec![0; MAX_PACKET],
         }
     }
@@ -175,9 +176,20 @@ impl Phone {
         [self.leg.poll_timeout(), cue].into_iter().flatten().min()
     }
 
-    /// Something to tell the person who watches: time since the answer and what happened.
-    pub fn poll_note(&mut self) -> Option<String> {
-        self.notes.pop_front()
+    /// Something to tell the person who watches: time since the answer and what happened, in the order in which it
+    /// happened. A note waits a second for earlier ones, after `close` no longer.
+    pub fn poll_note(&mut self, now: Instant) -> Option<String> {
+        self.notes.poll(self.elapsed(now))
+    }
+
+    /// When `poll_note` has something again.
+    pub fn next_note(&self) -> Option<Instant> {
+        self.answered.zip(self.notes.due()).map(|(answered, due)| answered + due)
+    }
+
+    /// Adds what others saw of the call to the notes.
+    pub fn note(&mut self, now: Instant, text: &str) {
+        self.notes.add(self.elapsed(now), text);
     }
 
     /// Whether a cue or a lost stream asks for the end of the call.
@@ -190,6 +202,8 @@ impl Phone {
         self.leg.close(now);
         self.said.finish();
         self.heard.finish();
+        self.note_turns();
+        self.notes.finish();
     }
 
     /// When the first RTP packet came.
@@ -236,21 +250,20 @@ impl Phone {
                 heard.hear(place, &pcm[..samples]);
             }
         }
-        self.tell_turns();
+        self.note_turns();
     }
 
-    fn tell_turns(&mut self) {
-        while let Some(HeardTurn { start, end: Some(end) }) =
-            self.heard.heard().get(self.turns_told).copied()
-        {
-            self.turns_told += 1;
-            let text = format!(
-                "{:8.3} s  they speak for {:.2} s (turn {})",
-                start.as_secs_f64(),
-                (end - start).as_secs_f64(),
-                self.turns_told
-            );
-            self.push_note(text);
+    fn note_turns(&mut self) {
+        for (n, turn) in self.heard.heard().iter().enumerate().skip(self.turns_ended) {
+            let number = n + 1;
+            if self.turns_begun < number {
+                self.turns_begun = number;
+                self.notes.add(turn.start, format!("they speak (turn {number})"));
+            }
+            let Some(end) = turn.end else { break };
+            self.turns_ended = number;
+            let length = end.saturating_sub(turn.start).as_secs_f64();
+            self.notes.add(end, format!("they spoke for {length:.2} s (turn {number})"));
         }
     }
 
@@ -290,17 +303,9 @@ impl Phone {
         }
     }
 
-    fn note(&mut self, now: Instant, text: &str) {
-        let at = self
-            .answered
-            .map_or(Duration::ZERO, |answered| now.saturating_duration_since(answered));
-        self.push_note(format!("{:8.3} s  {text}", at.as_secs_f64()));
-    }
-
-    fn push_note(&mut self, text: String) {
-        if self.notes.len() < MAX_NOTES {
-            self.notes.push_back(text);
-        }
+    /// Time since the answer.
+    fn elapsed(&self, now: Instant) -> Duration {
+        self.answered.map_or(Duration::ZERO, |answered| now.saturating_duration_since(answered))
     }
 }
 
@@ -381,19 +386,27 @@ mod tests {
                     Cue::After { turn: 1, plus: Duration::from_millis(800) },
                     Action::Play(speech(600)),
                 ),
-                (at(4000), Action::Press(vec![five])),
+                (at(4100), Action::Press(vec![five])),
             ],
         );
         let mut b = phone(
             start,
             2 << 40 | 9,
             1000,
-            vec![(at(200), Action::Play(speech(1000))), (at(5000), Action::HangUp)],
+            vec![
+                (at(200), Action::Play(speech(1000))),
+                // Just before the answer to it can be heard, and while it is.
+                (at(1960), Action::Play(vec![0; 1600])),
+                (at(2300), Action::Play(vec![0; 2400])),
+                (at(5000), Action::HangUp),
+            ],
         );
         let mut now = start;
+        let mut notes = Vec::new();
         while !b.wants_to_hang_up() && now < start + Duration::from_secs(9) {
             carry(now, &mut a, &mut b, 1000);
             carry(now, &mut b, &mut a, 2000);
+            notes.extend(std::iter::from_fn(|| b.poll_note(now)));
             now += TICK;
         }
         assert!((now - start).abs_diff(Duration::from_secs(5)) < Duration::from_millis(30));
@@ -404,18 +417,34 @@ mod tests {
         };
         let [turn] = a.heard_turns() else { panic!("{:?}", a.heard_turns()) };
         assert!(near(turn.start, 200) && near(turn.end.unwrap(), 1200), "{turn:?}");
-        let [answer] = b.heard_turns() else { panic!("{:?}", b.heard_turns()) };
+        let &[answer] = b.heard_turns() else { panic!("{:?}", b.heard_turns()) };
         assert!(near(answer.start, 2000) && near(answer.end.unwrap(), 2600), "{answer:?}");
         assert!(near(a.said_turns()[0].start, 2000), "{:?}", a.said_turns());
         assert_eq!(b.digits_heard(), "5");
         let (sent, received) = a.tracks();
         assert!(sent.length().abs_diff(received.length()) < Duration::from_millis(100));
-        let notes: Vec<String> = std::iter::from_fn(|| a.poll_note()).collect();
-        assert!(
-            notes.iter().any(|note| note.ends_with("they speak for 1.00 s (turn 1)")
-                || note.contains("they speak for")),
-            "{notes:?}"
+        let live = notes.len();
+        notes.extend(std::iter::from_fn(|| b.poll_note(now)));
+        let (times, texts): (Vec<f64>, Vec<&str>) = notes
+            .iter()
+            .map(|note| note.split_once(" s  ").expect("a note has a time"))
+            .map(|(time, text)| (time.trim().parse::<f64>().expect("seconds"), text))
+            .unzip();
+        assert!(times.is_sorted(), "{notes:?}");
+        let length = (answer.end.unwrap() - answer.start).as_secs_f64();
+        assert_eq!(
+            texts,
+            [
+                "we play 1.00 s",
+                "we play 0.20 s",
+                "they speak (turn 1)",
+                "we play 0.30 s",
+                &format!("they spoke for {length:.2} s (turn 1)"),
+                "they press 5",
+            ]
         );
+        assert_eq!(times[2], (answer.start.as_secs_f64() * 1000.0).round() / 1000.0);
+        assert_eq!(live, 5, "told while the call goes on: {notes:?}");
     }
 
     #[test]

@@ -75,6 +75,14 @@ impl CallPlan {
             ledger: args.ledger.clone(),
         })
     }
+
+    /// How to see the latency of the call next time, if it was not asked for and the far side may be a Tandem on this
+    /// machine.
+    pub fn ledger_hint(&self) -> Option<&'static str> {
+        (self.ledger.is_none() && self.target.is_loopback()).then_some(
+            "if a Tandem answered, --ledger calls.jsonl (its records.path) adds what was said and the latency of each turn",
+        )
+    }
 }
 
 /// A number nobody else has: from the clocks of this machine and the process.
@@ -82,4 +90,28 @@ pub(crate) fn seed(now: Instant) -> u64 {
     use std::hash::{BuildHasher, RandomState};
     let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     RandomState::new().hash_one((now, wall, std::process::id()))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    #[test]
+    fn the_ledger_is_recommended_where_it_can_be_had_and_was_not_asked_for() {
+        for (line, hint) in [
+            ("tandem call sip:200@127.0.0.1", true),
+            ("tandem call sip:200@[::1]:5070", true),
+            ("tandem call sip:200@127.0.0.1 --ledger calls.jsonl", false),
+            ("tandem call sip:200@pbx.example", false),
+        ] {
+            let Command::Call(args) = Cli::try_parse_from(line.split(' ')).unwrap().command else {
+                panic!("{line}");
+            };
+            let plan = CallPlan::new(&args).unwrap();
+            assert_eq!(plan.ledger_hint().is_some(), hint, "{line}");
+        }
+    }
 }

@@ -124,8 +124,9 @@ impl CallReport {
                 mos,
                 ..
             } = &self.quality;
+            let mos = mos.map_or_else(|| "unknown".to_owned(), |mos| format!("{mos:.1}"));
             lines.push(format!(
-                "  {codec}: {packets_received} packets heard, {packets_lost} lost, {packets_late} late, jitter {jitter_ms:.1} ms, MOS {mos:.1}"
+                "  {codec}: {packets_received} packets heard, {packets_lost} lost, {packets_late} late, jitter {jitter_ms:.1} ms, MOS {mos}"
             ));
         }
         if let Some(path) = &self.recording {

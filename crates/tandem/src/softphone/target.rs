@@ -17,6 +17,14 @@ pub struct Target {
     pub port: u16,
 }
 
+impl Target {
+    /// Whether it is on this machine by its name: the far side may be a Tandem whose files can be read here.
+    pub fn is_loopback(&self) -> bool {
+        self.host.eq_ignore_ascii_case("localhost")
+            || self.host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    }
+}
+
 impl FromStr for Target {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
@@ -105,6 +113,19 @@ mod tests {
             let target = text.parse::<Target>().ok();
             let parts = target.as_ref().map(|it| (it.uri.as_str(), it.host.as_str(), it.port));
             assert_eq!(parts, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_target_on_this_machine_is_known_by_its_name() {
+        for (text, loopback) in [
+            ("sip:200@127.0.0.1", true),
+            ("sip:200@[::1]:5070", true),
+            ("LocalHost", true),
+            ("sip:200@192.0.2.7", false),
+            ("sip:localhost@pbx.example", false),
+        ] {
+            assert_eq!(text.parse::<Target>().unwrap().is_loopback(), loopback, "{text}");
         }
     }
 

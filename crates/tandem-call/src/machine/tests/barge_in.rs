@@ -1,6 +1,6 @@
 //! The caller interrupts.
 
-use super::world::{World, agent, ms};
+use super::world::{PROMPT, World, agent, ms};
 use crate::{
     HangupCause, Input, ItemId, LegEvent, ModelCommand, ModelEvent, ResponseEnd, SignalEvent,
     Speaker, TranscriptTurn, TurnLedger,
@@ -140,6 +140,64 @@ fn the_transcript_and_the_ledger_keep_what_was_heard() {
             heard_ms: Some(2_000.0),
         }
     );
+}
+
+#[test]
+fn every_answer_has_its_own_row_in_the_ledger() {
+    let mut world = World::greeted(agent());
+    world.caller_speaks(500);
+    world.answer(2, 500); // "Let me see."
+    world.run(600);
+    world.call_tool("t1", "opening_hours", serde_json::json!({}));
+    world.tool_comes_out("t1", crate::ToolOutcome::Failed("no".into()));
+    let after_tool = world.clock();
+    world.answer(3, 500);
+    world.run(600);
+    let pressed = world.clock();
+    for digit in ['1', '2'] {
+        world.input(Input::Leg(LegEvent::Digit(crate::Digit::new(digit).unwrap())));
+    }
+    world.run(1_300);
+    world.model(ModelEvent::ResponseStarted);
+    world.audio(4, 500);
+    world.audio(5, 3_000); // The same answer.
+    world.run(700);
+    world.model(ModelEvent::SpeechStarted);
+    world.model(ModelEvent::ResponseEnded(ResponseEnd::Cancelled));
+    world.signal(SignalEvent::HungUp { cause: HangupCause::NormalClearing });
+    let turns = world.outcome().turns;
+    let rows: Vec<_> = turns.iter().map(|turn| (turn.at_ms as u64, turn.heard_ms)).collect();
+    let expected = [(0, None), (1_200, None), (after_tool, None), (pressed, Some(200.0))];
+    assert_eq!(rows, expected);
+}
+
+#[test]
+fn an_answer_that_is_cut_before_its_second_item_counts_what_was_heard_of_the_first() {
+    let mut world = World::greeted(agent());
+    world.model(ModelEvent::ResponseStarted);
+    world.audio(2, 1_000);
+    world.audio(3, 1_000);
+    world.run(300);
+    world.model(ModelEvent::SpeechStarted);
+    world.signal(SignalEvent::HungUp { cause: HangupCause::NormalClearing });
+    assert_eq!(world.outcome().turns[1].heard_ms, Some(300.0));
+}
+
+#[test]
+fn what_tandem_says_by_itself_is_in_the_transcript() {
+    let mut world = World::greeted(agent());
+    world.caller_speaks(500); // Until 1,900.
+    world.run(3_800 + PROMPT);
+    assert_eq!(world.prompts().len(), 2);
+    world.model(ModelEvent::SpeechStarted); // In the middle of the second.
+    world.signal(SignalEvent::HungUp { cause: HangupCause::NormalClearing });
+    let transcript = world.outcome().transcript;
+    let turns: Vec<_> =
+        transcript.iter().map(|it| (it.role, it.text.as_str(), it.start_ms)).collect();
+    let second = 3_400 + PROMPT + 1_800;
+    let (heard, unheard) = ("One moment, please.", "Sorry, I am having");
+    assert_eq!(turns, [(Speaker::Agent, heard, 3_400), (Speaker::Agent, unheard, second)]);
+    assert!(!transcript[0].interrupted && transcript[1].interrupted);
 }
 
 #[test]

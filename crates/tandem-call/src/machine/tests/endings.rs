@@ -46,6 +46,7 @@ fn the_call_ends_the_drain_time_after_the_played_end() {
 #[test]
 fn a_farewell_after_the_result_is_heard() {
     let mut world = World::greeted(agent());
+    world.caller_speaks(500); // Until 1,900.
     world.call_tool("e1", "end_call", json!({ "reason": "conversation_complete" }));
     world.run(1_500);
     world.model(ModelEvent::ResponseStarted);
@@ -54,18 +55,57 @@ fn a_farewell_after_the_result_is_heard() {
     world.audio(2, 1_000);
     world.model(ModelEvent::ResponseEnded(ResponseEnd::Completed));
     assert_eq!(world.end().0, EndReason::ConversationComplete);
-    assert_eq!(world.hang_ups(), [1_200 + 5_700]);
+    assert_eq!(world.hang_ups(), [1_900 + 5_700]);
+}
+
+#[test]
+fn there_is_no_second_goodbye() {
+    type Say = fn(&mut World);
+    let cases: [(&str, Say, u64); 3] = [
+        ("with the call", |world| goodbye(world, 1_000), 1_000),
+        (
+            "before the call",
+            |world| {
+                world.answer(2, 1_000);
+                world.call_tool("e1", "end_call", json!({ "reason": "caller_goodbye" }));
+            },
+            1_000,
+        ),
+        (
+            "played before the call",
+            |world| {
+                world.answer(2, 1_000);
+                world.run(1_500);
+                world.call_tool("e1", "end_call", json!({ "reason": "caller_goodbye" }));
+            },
+            1_000,
+        ),
+    ];
+    for (name, say, played) in cases {
+        let mut world = World::greeted(agent());
+        world.caller_speaks(500); // Until 1,900.
+        say(&mut world);
+        world.run(300);
+        let again = world.clock();
+        world.model(ModelEvent::ResponseStarted);
+        assert!(!world.machine.accepts_audio(ItemId(3)), "{name}");
+        assert!(world.machine.accepts_audio(ItemId(2)), "{name}: the first is still heard");
+        assert!(world.told().contains(&(again, &ModelCommand::Cancel)), "{name}");
+        assert_eq!(world.end().0, EndReason::CallerGoodbye, "{name}");
+        assert_eq!(world.hang_ups(), [1_900 + played + 2_000], "{name}");
+    }
 }
 
 #[test]
 fn a_farewell_that_breaks_off_is_not_waited_for() {
     let mut world = World::greeted(agent());
+    world.caller_speaks(500); // Until 1,900.
     world.call_tool("e1", "end_call", json!({ "reason": "whatever" }));
     world.run(1_500);
     world.model(ModelEvent::ResponseStarted);
     world.audio(2, 1_000);
     assert_eq!(world.end().0, EndReason::ConversationComplete);
-    assert_eq!(world.hang_ups(), [1_200 + 4_500]);
+    assert_eq!(world.hang_ups(), [1_900 + 4_500]);
 }
 
 #[test]

@@ -139,10 +139,36 @@ fn renewals_are_counted_for_a_minute() {
 }
 
 #[test]
-fn a_vendor_who_asks_for_a_long_pause_is_left() {
+fn a_session_that_may_not_be_dialled_again_soon_is_left() {
     let mut world = World::greeted(agent());
     world.lose_model(Reaction::Retry { after: ms(20_000) });
-    assert_eq!(world.opened(), [(1_200, 1, false)]);
+    world.run(6_000);
+    assert_eq!(world.opened(), [(1_200 + 5_500, 1, false)]);
+    assert!(renewals(&world).is_empty());
+}
+
+#[test]
+fn one_redial_that_fails_is_enough() {
+    let mut world = World::greeted(agent());
+    world.lose_model(Reaction::Retry { after: ms(400) });
+    world.run(700);
+    world.lose_model(Reaction::Retry { after: ms(100) });
+    assert_eq!(renewals(&world), [1_600]);
+    assert_eq!(world.opened(), [(1_900, 1, false)]);
+    world.model(ModelEvent::Ready);
+    world.lose_model(Reaction::Retry { after: ms(400) });
+    world.run(700);
+    assert_eq!(renewals(&world), [1_600, 2_300], "the next model has its own");
+}
+
+#[test]
+fn a_redial_that_hangs_is_given_up() {
+    let mut world = World::greeted(agent());
+    world.caller_speaks(500); // Until 1,900.
+    world.lose_model(Reaction::Retry { after: ms(400) });
+    world.run(3_000);
+    assert_eq!(renewals(&world), [2_300]);
+    assert_eq!(world.opened(), [(4_300, 1, false)]);
 }
 
 #[test]

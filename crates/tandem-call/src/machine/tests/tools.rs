@@ -112,13 +112,30 @@ fn the_seventeenth_call_at_a_time_fails() {
 }
 
 #[test]
-fn a_repeated_id_is_one_call() {
+fn a_repeated_id_is_executed_once_and_never_left_without_an_answer() {
     let mut world = World::greeted(agent());
     world.call_tool("t1", "find_repair", order());
     world.call_tool("t1", "find_repair", order());
-    world.tool_comes_out("t1", ToolOutcome::Failed("no".into()));
+    assert!(world.results().is_empty(), "the result that comes answers both");
+    world.tool_comes_out("t1", ToolOutcome::Answered(json!({})));
+    assert_eq!(world.results().len(), 1);
     world.call_tool("t1", "find_repair", order());
-    assert_eq!((executed(&world), world.results().len()), (1, 1));
+    let [_, (_, "t1", ToolOutcome::Failed(_))] = world.results()[..] else {
+        panic!("{:?}", world.results());
+    };
+    assert_eq!(executed(&world), 1);
+}
+
+#[test]
+fn calls_beyond_all_measure_are_answered_with_a_failure() {
+    let mut world = World::greeted(agent());
+    for call in 0..4_097 {
+        let id = format!("t{call}");
+        world.call_tool(&id, "opening_hours", json!({}));
+        world.tool_comes_out(&id, ToolOutcome::Answered(json!({})));
+    }
+    assert_eq!((executed(&world), world.results().len()), (4_096, 4_097));
+    assert!(matches!(world.results().last(), Some((_, "t4096", ToolOutcome::Failed(_)))));
 }
 
 #[test]

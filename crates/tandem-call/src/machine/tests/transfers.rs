@@ -40,12 +40,12 @@ fn status(world: &World) -> Value {
 #[test]
 fn the_sentence_is_played_out_first() {
     for (name, audio, after) in
-        [("short", 1_500, 1_500), ("long", 3_500, 3_000), ("very long", 20_000, 3_000)]
+        [("short", 1_500, 1_500), ("long", 11_000, 11_000), ("endless", 20_000, 12_000)]
     {
         let mut world = World::greeted(agent());
         speak_and_ask(&mut world, audio);
         assert_eq!(status(&world), "transferring", "{name}");
-        world.run(6_000);
+        world.run(13_000);
         assert_eq!(transfers(&world), [1_200 + after], "{name}");
         let paused = Output::Leg(LegCommand::Pause(true));
         assert_eq!(world.times(|output| *output == paused), [1_200 + after], "{name}");
@@ -82,8 +82,22 @@ fn an_answer_that_never_ends_is_not_waited_for() {
     world.model(ModelEvent::ResponseStarted);
     ask(&mut world);
     world.audio(2, 20_000);
-    world.run(6_000);
-    assert_eq!(transfers(&world), [6_200]);
+    world.run(13_000);
+    assert_eq!(transfers(&world), [1_200 + 12_000]);
+}
+
+#[test]
+fn a_sentence_that_comes_in_pieces_is_heard_to_its_end() {
+    let mut world = World::greeted(agent());
+    world.model(ModelEvent::ResponseStarted);
+    world.audio(2, 1_000);
+    ask(&mut world);
+    world.run(1_500); // Nothing plays, but the answer is not over.
+    assert!(transfers(&world).is_empty());
+    world.audio(2, 4_000);
+    world.model(ModelEvent::ResponseEnded(ResponseEnd::Completed));
+    world.run(5_000);
+    assert_eq!(transfers(&world), [1_200 + 1_500 + 4_000]);
 }
 
 #[test]
@@ -155,12 +169,12 @@ fn a_failed_transfer_comes_back_to_the_conversation() {
     type Fail = fn(&mut World);
     let cases: [(&str, Fail, &str); 2] = [
         ("refused", |world| world.signal(failed()), "busy (486)"),
-        ("no outcome", |world| world.run(30_000), "nobody answered in time"),
+        ("no outcome", |world| world.run(29_000), "nobody answered in time"),
     ];
     for (name, fail, why) in cases {
         let mut world = World::greeted(agent());
-        speak_and_ask(&mut world, 4_500);
-        world.run(4_000);
+        speak_and_ask(&mut world, 20_000);
+        world.run(13_000);
         world.log.clear();
         fail(&mut world);
         assert_eq!(world.clears().len(), 1, "{name}: the rest of the sentence is stale");
@@ -217,7 +231,7 @@ fn a_caller_who_interrupts_the_sentence_is_transferred_at_once() {
 fn a_caller_who_was_handed_over_hears_no_more() {
     let mut world = World::greeted(agent());
     speak_and_ask(&mut world, 20_000);
-    world.run(4_000);
+    world.run(13_000);
     world.signal(SignalEvent::Transfer(TransferOutcome::Completed));
     world.signal(SignalEvent::Held(true));
     world.signal(SignalEvent::Held(false));

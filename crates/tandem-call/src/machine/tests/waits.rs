@@ -8,7 +8,7 @@ use crate::{
 };
 
 #[test]
-fn a_slow_answer_is_announced_once() {
+fn a_slow_answer_is_announced() {
     let mut world = World::greeted(agent());
     world.caller_speaks(500); // Until 1,900.
     world.run(2_900);
@@ -17,6 +17,35 @@ fn a_slow_answer_is_announced_once() {
     world.run(10_000);
     assert_eq!(world.prompts().len(), 1);
     assert!(world.said().is_empty());
+}
+
+#[test]
+fn a_caller_who_waits_is_spoken_to_again_and_again() {
+    let mut world = World::greeted(agent());
+    world.caller_speaks(500); // Until 1,900.
+    world.run(30_000); // No model ever answers.
+    let prompts = world.prompts();
+    let second = 3_400 + PROMPT + 1_800;
+    assert_eq!(prompts[..2], [(3_400, Prompt::OneMoment), (second, Prompt::Trouble)]);
+    let goodbye = prompts.iter().position(|(_, prompt)| *prompt == Prompt::Goodbye).unwrap();
+    for pair in prompts[..goodbye].windows(2) {
+        assert_eq!(pair[1].0 - pair[0].0, PROMPT + 1_800, "{prompts:?}");
+        assert!(pair[1].1 != Prompt::Trouble || pair[1].0 == second, "said once: {prompts:?}");
+    }
+    assert_eq!(world.opened(), [(7_400, 1, false), (12_900, 2, true)]);
+}
+
+#[test]
+fn a_model_that_comes_back_does_not_make_the_caller_wait_longer() {
+    let mut world = World::greeted(agent());
+    world.caller_speaks(500); // Until 1,900.
+    world.lose_model(crate::Reaction::Retry { after: ms(1_000) });
+    world.run(3_000);
+    assert_eq!(world.prompts(), [(3_400, Prompt::Trouble)]);
+    world.lose_model(crate::Reaction::GiveUp);
+    world.model(ModelEvent::Ready); // It is asked to go on.
+    world.run(2_000);
+    assert_eq!(world.prompts()[1..], [(3_400 + PROMPT + 1_800, Prompt::OneMoment)]);
 }
 
 #[test]
@@ -46,15 +75,11 @@ fn a_model_that_greets_too_late_is_excused() {
 fn a_model_that_says_nothing_at_all_is_replaced() {
     let mut world = World::greeted(agent());
     world.caller_speaks(500); // Until 1,900.
-    world.run(9_000);
+    world.run(6_000);
     assert_eq!(world.said().len(), 1, "it was reminded before");
-    assert_eq!(world.said()[0].0, 6_900);
-    assert_eq!(world.opened(), [(9_900, 1, false)]);
+    assert_eq!(world.said()[0].0, 4_900);
+    assert_eq!(world.opened(), [(7_400, 1, false)]);
     world.log.clear();
-    world.run(400);
-    assert_eq!(world.prompts(), [], "the wait is not announced again at once");
-    world.run(200);
-    assert_eq!(world.prompts(), [(11_400, Prompt::Trouble)]);
     world.model(ModelEvent::Ready);
     assert_eq!(world.said().len(), 1, "the new one is asked to go on");
 }
@@ -62,7 +87,7 @@ fn a_model_that_says_nothing_at_all_is_replaced() {
 #[test]
 fn a_caller_who_asks_again_does_not_save_a_dead_model() {
     let mut world = World::greeted(agent());
-    for _ in 0..5 {
+    for _ in 0..3 {
         world.caller_speaks(500);
         world.run(2_500);
     }
@@ -140,13 +165,12 @@ fn a_running_tool_is_no_stall_but_no_dead_air_either() {
     world.caller_speaks(500);
     world.call_tool("t1", "find_repair", json!({ "order": "B-17" }));
     world.run(8_900);
-    assert_eq!(world.prompts().len(), 1);
+    let said = |at| (at, Prompt::OneMoment);
+    assert_eq!(world.prompts(), [said(3_400), said(6_200), said(9_000)]);
     assert!(world.opened().is_empty());
-    world.log.clear();
-    let answered = world.clock();
     world.tool_comes_out("t1", ToolOutcome::Answered(json!({ "status": "ready" })));
     world.run(1_600);
-    assert_eq!(world.prompts(), [(answered + 1_500, Prompt::OneMoment)]);
+    assert_eq!(world.prompts()[3..], [said(11_800)], "the tool was not to blame");
 }
 
 #[test]
@@ -158,8 +182,8 @@ fn an_answer_that_breaks_off_is_noticed() {
     let drained = world.clock() + 1_000;
     world.run(2_600);
     assert_eq!(world.prompts(), [(drained + 1_500, Prompt::OneMoment)]);
-    world.run(8_000);
-    assert_eq!(world.opened(), [(drained + 8_000, 1, false)]);
+    world.run(5_500);
+    assert_eq!(world.opened(), [(drained + 5_500, 1, false)]);
 }
 
 #[test]

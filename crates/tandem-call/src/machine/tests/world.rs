@@ -92,7 +92,7 @@ pub(super) struct World {
 impl World {
     /// A call that has just come in.
     pub(super) fn ringing(spec: AgentSpec) -> Self {
-        let start = Instant::now();
+        let start = crate::testing::beginning();
         let mut machine = CallMachine::new(start, spec, Patience::default());
         machine.set_model(&OPENAI);
         let mut world = Self {

@@ -262,3 +262,78 @@ fn transcript_between_turns_finds_its_item() {
         ]
     );
 }
+
+#[test]
+fn calls_without_an_id_are_told_apart_and_answered_without_one() {
+    let mut session = Session::ready();
+    let both =
+        json!([{ "name": "find_repair", "args": {} }, { "id": "", "name": "opening_hours" }]);
+    session.say(json!({ "toolCall": { "functionCalls": both } }));
+    let ids: Vec<String> = session
+        .heard
+        .events()
+        .into_iter()
+        .filter_map(|event| match event {
+            ModelEvent::ToolCall(call) => Some(call.id.0),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(ids, ["local-1", "local-2"]);
+    // A cancellation that names nothing takes nothing back.
+    session.say(json!({ "toolCallCancellation": { "ids": [""] } }));
+    session.result("local-2");
+    session.result("local-1");
+    let answer = |name: &str| {
+        json!({ "toolResponse": { "functionResponses": [
+            { "name": name, "response": { "output": { "status": "ready" } } }] } })
+    };
+    assert_eq!(session.sent(), [answer("opening_hours"), answer("find_repair")]);
+
+    // The next connection does not give out the same ids again.
+    let mut next = session.dialect.successor(Vec::new());
+    session.say(json!({ "toolCall": { "functionCalls": both } }));
+    session.heard.take();
+    next.take_over(&mut session.dialect);
+    let mut next = Session::opened(next);
+    next.become_ready();
+    next.heard.take();
+    next.say(json!({ "toolCall": { "functionCalls": [{ "name": "find_repair" }] } }));
+    assert!(
+        next.heard
+            .events()
+            .iter()
+            .any(|event| matches!(event, ModelEvent::ToolCall(call) if call.id.0 == "local-5"))
+    );
+}
+
+#[test]
+fn a_message_too_large_to_read_is_left_out_or_ends_the_connection() {
+    let audio = r#"{"serverContent":{"turnComplete":true,"modelTurn":{"parts":[{"inlineData":
+        {"mimeType":"audio/pcm","data":"AAAA"}}]}},"more":["#;
+    for (start, kilobytes, outcome) in [
+        (r#"{"serverContent":{},"more":["#, 255, Some(true)),
+        (r#"{"serverContent":{},"more":["#, 300, Some(false)),
+        (r#"{"toolCall":{},"more":["#, 10_000, Some(false)),
+        (r#"{"usageMetadata":{},"more":["#, 300, None),
+        (r#"{"more":["#, 10_000, None),
+        (audio, 900, Some(true)),
+        (audio, 10_000, Some(false)),
+    ] {
+        let mut session = Session::ready();
+        let message = format!("{start}{}[1]]}}", "[1],".repeat((kilobytes << 10) / 4));
+        let taken = session.dialect.handle_message(
+            session.now,
+            message.as_bytes(),
+            &mut session.out,
+            &mut session.heard,
+        );
+        if let Err(error) = &taken {
+            assert_eq!(*error, DialectError::TooLarge { bytes: message.len() }, "{start}");
+        }
+        let left_out = session.dialect.left_out.count() == 1;
+        let seen = (!left_out).then_some(taken.is_ok());
+        assert_eq!(seen, outcome, "{start} of {kilobytes} KiB");
+        let heard = session.heard.take().iter().any(|heard| matches!(heard, Heard::Audio(..)));
+        assert_eq!(heard, start == audio && seen == Some(true), "{start} of {kilobytes} KiB");
+    }
+}

@@ -270,3 +270,58 @@ fn endings_say_why() {
         assert_eq!(session.heard.events()[1], ModelEvent::ResponseEnded(end));
     }
 }
+
+/// `{"type":…, …, "more": [[1],[1],…]}` of at least `bytes`.
+fn padded(kind: &str, members: &str, bytes: usize) -> String {
+    format!(r#"{{"type":"{kind}",{members}"more":[{}[1]]}}"#, "[1],".repeat(bytes / 4))
+}
+
+#[test]
+fn a_message_too_large_to_read_is_left_out_or_ends_the_connection() {
+    const READ: Option<Result<(), ()>> = Some(Ok(()));
+    const LEFT_OUT: Option<Result<(), ()>> = None;
+    const LOST: Option<Result<(), ()>> = Some(Err(()));
+    for (kind, kilobytes, outcome) in [
+        ("response.output_text.delta", 255, READ),
+        ("response.output_text.delta", 257, LEFT_OUT),
+        ("response.output_item.done", 10_000, LEFT_OUT),
+        ("conversation.item.done", 1_000, READ),
+        ("conversation.item.done", 1_100, LEFT_OUT),
+        ("response.done", 1_000, READ),
+        ("response.done", 10_000, LOST),
+        ("session.updated", 1_000, READ),
+        ("session.updated", 10_000, LOST),
+        ("error", 300, LOST),
+        ("response.output_audio.delta", 1_000, READ),
+        ("response.output_audio.delta", 10_000, LEFT_OUT),
+    ] {
+        let mut session = Session::ready();
+        let message = padded(kind, "", kilobytes << 10);
+        let taken = session.dialect.handle_message(
+            session.now,
+            message.as_bytes(),
+            &mut session.out,
+            &mut session.heard,
+        );
+        if let Err(error) = &taken {
+            assert_eq!(*error, DialectError::TooLarge { bytes: message.len() }, "{kind}");
+        }
+        let left_out = session.dialect.left_out.count() == 1;
+        let seen = (!left_out).then(|| taken.map_err(drop));
+        assert_eq!(seen, outcome, "{kind} of {kilobytes} KiB");
+    }
+}
+
+#[test]
+fn a_large_answer_still_ends() {
+    let mut session = Session::ready();
+    session.created("r1");
+    session.heard.take();
+    let response = r#""response":{"id":"r1","status":"completed"},"#;
+    let message = padded("response.done", response, 900 << 10);
+    session
+        .dialect
+        .handle_message(session.now, message.as_bytes(), &mut session.out, &mut session.heard)
+        .expect("it is read");
+    assert_eq!(session.heard.events(), [ModelEvent::ResponseEnded(ResponseEnd::Completed)]);
+}

@@ -458,56 +458,73 @@ fn a_bad_target_and_a_second_transfer_fail_at_once() {
 }
 
 #[test]
-fn the_peer_refreshes_the_session_or_loses_it() {
-    let (mut world, tag) =
-        World::answered("Supported: timer\nSession-Expires: 600;refresher=uac\n", settings());
-    assert!(world.pass(secs(500)).is_empty());
-    let refresh = "Supported: timer\nSession-Expires: 600;refresher=uac\n";
-    let done = world.receive(&world.within(&tag, "UPDATE", 101, refresh, ""));
-    assert_eq!(responses(&done)[0].headers.get("Session-Expires"), Some("600;refresher=uac"));
-    let (times, done) = timed(world.pass(secs(700)));
-    assert_eq!(times[0], secs(568));
+fn a_transfer_before_the_ack_hangs_up_after_it() {
+    let mut world = World::new(settings());
+    world.receive(&invite("", OFFER));
+    let done = world.order(Order::Accept(local()));
+    let tag = responses(&done)[0].to().unwrap().tag().unwrap().to_owned();
+    let asked = refer(&mut world);
+    world.respond(&asked, 202, "caller", &[], "");
+    world.receive(&notify(&world, &tag, 101, "refer", "terminated", "SIP/2.0 200 OK\n"));
+    let (_, done) = timed(world.pass(secs(3)));
+    assert!(sent(&done).is_empty(), "no BYE before the ACK");
+    assert_eq!(events(&done), [&hung_up(HangupCause::NormalClearing)]);
+    let done = world.receive(&world.within(&tag, "ACK", 100, "", ""));
     assert_eq!(sent(&done)[0].request.method, Method::Bye);
-    assert_eq!(events(&done), [&hung_up(HangupCause::RecoveryOnTimerExpire)]);
 }
 
 #[test]
-fn we_refresh_by_update_and_fall_back_to_invite() {
-    let (mut world, _) =
-        World::answered("Supported: timer\nSession-Expires: 600;refresher=uas\n", settings());
-    let (times, done) = timed(world.pass(secs(301)));
-    let update = sent(&done).remove(0);
-    assert_eq!((times[0], update.request.method.clone()), (secs(300), Method::Update));
-    assert_eq!(update.request.headers.get("Session-Expires"), Some("600;refresher=uac"));
-    assert!(update.request.body.is_empty());
-    world.respond(&update, 200, "caller", &[("Session-Expires", "600;refresher=uac")], "");
-    let (times, done) = timed(world.pass(secs(301)));
-    assert_eq!(times, [secs(300)]);
-    let update = sent(&done).remove(0);
-    let done = world.respond(&update, 405, "caller", &[], "");
-    let reinvite = sent(&done).remove(0);
-    assert_eq!(reinvite.request.method, Method::Invite);
-    assert!(String::from_utf8_lossy(&reinvite.request.body).contains("m=audio 40000"));
-    let answer = [
-        ("Session-Expires", "600;refresher=uac"),
-        ("Contact", "<sip:mod_sofia@198.51.100.7:5080>"),
+fn a_codec_that_only_a_later_offer_has_is_taken() {
+    let mut world = World::new(settings());
+    let done = world.receive(&invite("", &OFFER.replace("8 0 101", "0 101")));
+    assert_eq!(invitations(&done)[0].offered, Some(vec![Law::Mu]));
+    let done = world.order(Order::Accept(local()));
+    assert!(matches!(events(&done)[0], DialogEvent::Media(params) if params.law == Law::Mu));
+    let tag = responses(&done)[0].to().unwrap().tag().unwrap().to_owned();
+    world.receive(&world.within(&tag, "ACK", 100, "", ""));
+    let sdp = "Content-Type: application/sdp\n";
+    let narrowed = OFFER.replace("8 0 101", "8 101");
+    let done = world.receive(&world.within(&tag, "INVITE", 101, sdp, &narrowed));
+    assert_eq!(statuses(&done), [200]);
+    assert!(String::from_utf8_lossy(&responses(&done)[0].body).contains("RTP/AVP 8 101\r\n"));
+    assert!(matches!(events(&done)[0], DialogEvent::Media(params) if params.law == Law::A));
+}
+
+#[test]
+fn a_refer_over_udp_stays_below_the_size_of_a_packet() {
+    let headers = vec![
+        ("X-Tandem-Summary".to_owned(), "s".repeat(300)),
+        ("X-Short".to_owned(), "1".to_owned()),
+        ("X-Long".to_owned(), "l".repeat(500)),
+        ("User-to-User".to_owned(), "56a3;encoding=hex".to_owned()),
     ];
-    let done = world.respond(&reinvite, 200, "caller", &answer, &OFFER.replace("8 0 101", "0 101"));
-    assert_eq!(
-        acks(&done)[0].headers.get("CSeq"),
-        Some(format!("{} ACK", reinvite.request.cseq().unwrap()).as_str())
-    );
-    assert!(events(&done).is_empty(), "nothing changed");
-    let (_, done) = timed(world.pass(secs(301)));
-    let reinvite = sent(&done).remove(0);
-    assert_eq!(reinvite.request.method, Method::Invite, "it was learnt");
-    let done = world.respond(&reinvite, 491, "caller", &[], "");
-    assert!(sent(&done).is_empty());
-    let (times, done) = timed(world.pass(secs(3)));
-    assert!(times[0] <= secs(2), "who does not own the Call-ID waits up to two seconds");
-    let reinvite = sent(&done).remove(0);
-    let done = world.respond(&reinvite, 481, "caller", &[], "");
-    assert_eq!(sent(&done)[0].request.method, Method::Bye);
+    for (transport, escaped, kept) in [
+        (Transport::Udp, false, vec!["X-Short", "X-Long"]),
+        (Transport::Udp, true, vec!["X-Short"]),
+        (Transport::Tcp, true, vec!["X-Tandem-Summary", "X-Short", "X-Long"]),
+    ] {
+        let mut world = World::new(SipSettings { refer_to_headers: escaped, ..settings() });
+        world.transport = transport;
+        world.receive(&invite("", OFFER));
+        world.order(Order::Accept(local()));
+        let target = TransferTarget { kind: TransferKind::Extension, target: "2001".into() };
+        let done = world.order(Order::Transfer(target, headers.clone()));
+        let refer = sent(&done).remove(0).request;
+        let names: Vec<_> = refer
+            .headers
+            .iter()
+            .map(|(name, _)| name)
+            .filter(|name| name.starts_with("X-"))
+            .collect();
+        assert_eq!(names, kept, "{transport:?} {escaped}");
+        assert!(refer.headers.get("User-to-User").is_some());
+        assert!(transport == Transport::Tcp || refer.encode().len() + 128 <= 1300);
+        let refer_to = refer.headers.get("Refer-To").unwrap();
+        for (name, _) in &headers[..3] {
+            let stands = refer_to.contains(&format!("{name}="));
+            assert_eq!(stands, escaped && kept.contains(&name.as_str()), "{name} in {refer_to}");
+        }
+    }
 }
 
 #[test]

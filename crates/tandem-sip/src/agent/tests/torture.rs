@@ -7,6 +7,7 @@ use super::*;
 #[test]
 fn requests_outside_dialogs() {
     let wide = OFFER.replace("8 0 101", "9 101");
+    let ip6 = OFFER.replace("c=IN IP4 198.51.100.7", "c=IN IP6 2001:db8::7");
     let options = invite("", "").replace("INVITE", "OPTIONS");
     for (name, text, expected, header) in [
         ("OPTIONS", options, 200, Some("Allow")),
@@ -29,6 +30,7 @@ fn requests_outside_dialogs() {
         ),
         ("bad SDP", invite("", "v=1\n"), 400, None),
         ("no common codec", invite("", &wide), 488, Some("Warning")),
+        ("media in another family", invite("", &ip6), 488, Some("Warning")),
         (
             "session too short",
             invite("Supported: timer\nSession-Expires: 30\n", OFFER),
@@ -87,6 +89,82 @@ fn strangers_get_403_or_a_challenge_and_scanners_nothing() {
         }
         world.agent.handle_server_over(ServerId(1000));
         assert_eq!((world.agent.dialogs(), world.agent.unacked()), (0, 0), "{name}");
+    }
+}
+
+/// The INVITE of a stranger that answers the challenge in `response`.
+fn authorized(response: &Response, password: &str) -> String {
+    let credential = Credential { username: "pbx1".into(), password: password.into() };
+    let uri = "sip:4930555001@203.0.113.20:5060";
+    let (name, value) =
+        crate::digest::authorize(401, &response.headers, "INVITE", uri, &credential, "c").unwrap();
+    invite(&format!("{name}: {value}\n"), OFFER)
+}
+
+#[test]
+fn a_strangers_password_is_looked_at_only_with_a_nonce_of_ours() {
+    let user = Credential { username: "pbx1".into(), password: "s3cret".into() };
+    let mut world = World::new(SipSettings { users: vec![user], ..SipSettings::default() });
+    let challenged = world.receive(&invite("", OFFER));
+    let right = authorized(responses(&challenged)[0], "s3cret");
+    let forged = right.replace("nonce=\"0-1-", "nonce=\"0-2-");
+    assert_ne!(forged, right);
+    for (name, text, at) in [("made up", &forged, 0), ("too old", &right, 62)] {
+        world.pass(secs(at));
+        let done = world.receive(text);
+        assert!(matches!(done[..], [Action::Reply { .. }]), "{name}: nothing is kept: {done:?}");
+        assert_eq!(statuses(&done), [401], "{name}");
+        let challenge = responses(&done)[0].headers.get("WWW-Authenticate").unwrap();
+        assert!(challenge.contains("stale=true"), "{name}");
+    }
+    assert_eq!((world.agent.unacked(), world.transactions.len()), (0, 0));
+
+    for (tries, stateless) in [(1, false), (2, false), (3, false), (4, true)] {
+        world.pass(secs(1));
+        let challenged = world.receive(&invite("", OFFER));
+        let branch = format!("z9hG4bKtry{tries}");
+        let wrong = authorized(responses(&challenged)[0], "guess").replace("z9hG4bKinv1", &branch);
+        let done = world.receive(&wrong);
+        assert_eq!(statuses(&done), [if tries < 3 { 401 } else { 403 }], "{tries}");
+        assert_eq!(matches!(done[..], [Action::Reply { .. }]), stateless, "{tries}");
+    }
+    world.pass(secs(62));
+    let challenged = world.receive(&invite("", OFFER));
+    let right = authorized(responses(&challenged)[0], "s3cret").replace("z9hG4bKinv1", "z9hG4bKr");
+    assert_eq!(statuses(&world.receive(&right)), [100]);
+}
+
+#[test]
+fn what_cannot_be_read_is_answered_where_it_can_be() {
+    let good = invite("", OFFER);
+    for (name, text, expected) in [
+        ("Request-URI", good.replace("INVITE sip:4930555001@203.0.113.20:5060", "INVITE sip:@"), 1),
+        ("blank in the URI", good.replace("INVITE sip:", "INVITE  sip:"), 1),
+        ("a header without a name", good.replace("Max-Forwards:", "Max Forwards:"), 1),
+        ("no colon", good.replace("Max-Forwards:", "Max-Forwards"), 1),
+        ("too many headers", invite(&"X: y\n".repeat(300), OFFER), 1),
+        ("body cut off", good[..good.len() - 9].to_owned(), 1),
+        ("no Via", good.replace("INVITE sip:4930555001", "INVITE sip:@").replace("Via:", "X:"), 0),
+        (
+            "no From",
+            good.replace("INVITE sip:4930555001", "INVITE sip:@").replace("From:", "X:"),
+            0,
+        ),
+        (
+            "ACK",
+            good.replace("INVITE sip:4930555001@", "ACK sip:@@").replace("100 INVITE", "1 ACK"),
+            0,
+        ),
+        ("a response", good.replace("INVITE sip:4930555001", "SIP/2.0 sip:@"), 0),
+    ] {
+        let mut world = World::new(settings());
+        let done = world.receive(&text);
+        assert_eq!(statuses(&done), vec![400; expected], "{name}");
+        assert_eq!(world.agent.stats().malformed, 1, "{name}");
+        for response in responses(&done) {
+            assert!(Message::parse(&response.encode()).is_ok(), "{name}");
+            assert_eq!(response.call_id(), Ok("call-1"), "{name}");
+        }
     }
 }
 
