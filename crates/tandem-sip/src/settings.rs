@@ -67,7 +67,7 @@ pub enum CodecPreference {
 /// Ceilings against floods; whatever is above is refused or dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// INVITEs not yet acknowledged, over all sources: further ones get 503.
+    /// INVITEs not yet acknowledged, over all sources: further ones get 503. A quarter is kept for trusted sources.
     pub unacked: usize,
     /// The same for one source address.
     pub unacked_per_source: usize,
@@ -77,7 +77,7 @@ pub struct Limits {
     pub burst: u32,
     /// Live dialogs, all phases: further INVITEs get 503.
     pub dialogs: usize,
-    /// TCP connections, over all sources.
+    /// TCP connections, over all sources. A quarter is kept for trusted sources; one of these may open 32, a stranger 4.
     pub connections: usize,
 }
 

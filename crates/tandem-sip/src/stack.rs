@@ -30,7 +30,7 @@ use rsipstack::{
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 
 use self::{
-    streams::{Streams, StreamsConfig},
+    streams::{NEWCOMER_IDLE, Streams, StreamsConfig},
     udp::UdpPort,
 };
 use crate::{
@@ -125,6 +125,7 @@ impl Stack {
             StreamsConfig {
                 advertised,
                 most: settings.limits.connections,
+                newcomer_idle: NEWCOMER_IDLE,
                 trusted: settings.trusted.as_slice().into(),
             },
             events.clone(),

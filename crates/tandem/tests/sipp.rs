@@ -10,12 +10,12 @@ use tandem_sim::{FakeConfig, FakeServer, Provider, caller_speech};
 const CALLS: usize = 500;
 const CALLS_PER_SECOND: usize = 20;
 
-/// Half a second of silence, a second of speech-like sound, silence: PCMU as sipp streams it.
+/// A second and a half of silence, a second of speech-like sound, silence: PCMU as sipp streams it.
 fn caller_audio() -> Vec<u8> {
     let law = tandem_media::Law::Mu;
-    let mut audio = vec![law.silence(); 4_000];
+    let mut audio = vec![law.silence(); 12_000];
     audio.extend(caller_speech(tandem_media::AudioFormat::G711(law), 1_000));
-    audio.extend(vec![law.silence(); 36_000]);
+    audio.extend(vec![law.silence(); 28_000]);
     audio
 }
 

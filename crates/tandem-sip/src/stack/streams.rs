@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// A connection may be idle for so long until one of its requests was let in.
-const NEWCOMER_IDLE: Duration = Duration::from_secs(10);
+pub(super) const NEWCOMER_IDLE: Duration = Duration::from_secs(10);
 /// And then for so long: longer than a session interval.
 const IDLE: Duration = Duration::from_secs(3600);
 /// The kernel gives up on a peer that takes nothing for so long.
@@ -43,6 +43,8 @@ pub(super) struct StreamsConfig {
     pub(super) advertised: Option<IpAddr>,
     /// Connections at most.
     pub(super) most: usize,
+    /// How long a connection may be idle until one of its requests was let in.
+    pub(super) newcomer_idle: Duration,
     /// Sources that need no password.
     pub(super) trusted: Arc<[IpNet]>,
 }
@@ -287,7 +289,7 @@ impl Reader {
     }
 
     fn patience(&self) -> Duration {
-        if self.is_admitted() { IDLE } else { NEWCOMER_IDLE }
+        if self.is_admitted() { IDLE } else { self.streams.config.newcomer_idle }
     }
 }
 
@@ -309,4 +311,33 @@ async fn drop_line_ends(buffer: &mut Vec<u8>, connection: &TcpConnection) -> io:
         pong.map_err(|error| io::Error::other(error.to_string()))?;
     }
     Ok(at > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_a_connection_that_was_let_in_may_be_idle() {
+        let (events, _receiver) = mpsc::channel(8);
+        let config = StreamsConfig {
+            advertised: None,
+            most: 8,
+            newcomer_idle: Duration::from_millis(500),
+            trusted: Arc::new([]),
+        };
+        let mut streams = Streams::new(config, events);
+        streams.listen(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+        let to = streams.listeners()[0];
+        let guest = TcpStream::connect(to).await.unwrap();
+        let guest = guest.local_addr().map(|addr| (guest, addr)).unwrap();
+        while !streams.has(guest.1) {
+            tokio::task::yield_now().await;
+        }
+        streams.admit(guest.1);
+        let mut stranger = TcpStream::connect(to).await.unwrap();
+        assert_eq!(stranger.read(&mut [0; 8]).await.unwrap(), 0, "its time is over");
+        assert!(streams.has(guest.1), "this one came before it and stays");
+        streams.close_all();
+    }
 }
