@@ -71,7 +71,7 @@ pub struct Limits {
     pub unacked: usize,
     /// The same for one source address.
     pub unacked_per_source: usize,
-    /// Requests outside dialogs per second from one trusted or authenticated address; a stranger has a twentieth.
+    /// Requests outside dialogs per second from one trusted address; any other, one with a password too, has a twentieth.
     pub requests_per_second_per_source: u32,
     /// How many of them may come at once.
     pub burst: u32,
