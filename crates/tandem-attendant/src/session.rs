@@ -116,6 +116,7 @@ impl AttendantSession {
         detects_turns: true,
         takes_digits: true,
         resumes: true,
+        answers_results: false,
         session_limit: None,
     };
 

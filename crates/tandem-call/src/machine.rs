@@ -159,6 +159,7 @@ struct Abilities {
     truncates: bool,
     detects_turns: bool,
     takes_digits: bool,
+    answers_results: bool,
 }
 
 /// Runs one call from INVITE to its end, on a clock that is given to it.
@@ -209,7 +210,12 @@ impl CallMachine {
         let mut machine = Self {
             chain: ModelChain::new(),
             patience,
-            abilities: Abilities { truncates: false, detects_turns: true, takes_digits: false },
+            abilities: Abilities {
+                truncates: false,
+                detects_turns: true,
+                takes_digits: false,
+                answers_results: true,
+            },
             phase: Phase::Ringing,
             outputs: VecDeque::new(),
             timers: Timers::default(),
@@ -251,6 +257,7 @@ impl CallMachine {
             truncates: capabilities.truncates,
             detects_turns: capabilities.detects_turns,
             takes_digits: capabilities.takes_digits,
+            answers_results: capabilities.answers_results,
         };
     }
 

@@ -20,6 +20,8 @@ pub struct Capabilities {
     pub detects_turns: bool,
     /// Wants digits one by one as they are pressed, rather than as a sentence of text.
     pub takes_digits: bool,
+    /// Speaks again after each result of a tool. One that has said it all with the call owes nothing more.
+    pub answers_results: bool,
     /// A lost session can be taken up again with its memory.
     pub resumes: bool,
     /// How long one session may last; it is replaced before.

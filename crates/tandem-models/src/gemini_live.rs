@@ -46,6 +46,7 @@ pub(crate) static CAPABILITIES: Capabilities = Capabilities {
     detects_turns: true,
     takes_digits: false,
     resumes: true,
+    answers_results: true,
     session_limit: Some(Duration::from_secs(10 * 60)),
 };
 

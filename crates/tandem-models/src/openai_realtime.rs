@@ -50,6 +50,7 @@ pub(crate) static CAPABILITIES: Capabilities = Capabilities {
     detects_turns: true,
     takes_digits: false,
     resumes: false,
+    answers_results: true,
     session_limit: Some(SESSION_LIMIT),
 };
 

@@ -134,6 +134,7 @@ impl Call {
             detects_turns: flags & 6 != 0,
             takes_digits: flags & 8 != 0,
             resumes: false,
+            answers_results: true,
             session_limit: None,
         };
         let reference = Reference::new(spec.clone(), capabilities.truncates);

@@ -53,7 +53,7 @@ pub enum DemoError {
 
 /// Calls the attendant and leaves `call.wav` and `calls.jsonl` in `folder`. What happens is told to `show`.
 ///
-/// Fails, after the report was shown, when the conversation had fewer than three turns, no barge-in or no tool call.
+/// Fails, after the report was shown, when the conversation had fewer than three turns, no barge-in, no tool call, or no goodbye.
 pub async fn run(
     folder: &Path,
     show: &dyn Fn(&str),
@@ -126,6 +126,9 @@ fn complete(report: &CallReport) -> Result<(), DemoError> {
     }
     if count("tools", &|tool| tool["outcome"] == "answered") == 0 {
         return missing("no tool was carried out");
+    }
+    if record["end_reason"] != "caller_goodbye" {
+        return missing("the attendant did not end it with a goodbye");
     }
     Ok(())
 }

@@ -216,8 +216,12 @@ impl CallMachine {
         if open.orphan {
             self.say(in_words(&open.name, &outcome));
         } else {
+            let owes =
+                self.abilities.answers_results || !matches!(outcome, ToolOutcome::Answered(_));
             self.tell_model(ModelCommand::ToolResult { id: open.id, outcome });
-            self.expect_answer(Cause::Tool);
+            if owes {
+                self.expect_answer(Cause::Tool);
+            }
         }
     }
 

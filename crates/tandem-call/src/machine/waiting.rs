@@ -124,7 +124,9 @@ impl CallMachine {
         let open = open && (self.caller.speaking.is_none() || due.cause == Cause::Lost);
         waiting.quiet.hold(now, open && silent);
         waiting.ignored.hold(now, open && forgotten && !due.nudged);
-        waiting.stalled.gather(now, open && !self.tools.runs_any());
+        // While he hears the agent he does not wait, however long the model has said nothing.
+        let listening = !self.playout.agent_is_silent();
+        waiting.stalled.gather(now, open && !listening && !self.tools.runs_any());
         let gap = if due.prompted { patience.dead_air_again } else { patience.dead_air };
         self.timers.set(Timer::DeadAir, waiting.quiet.shows(gap));
         self.timers.set(Timer::Nudge, waiting.ignored.shows(patience.nudge));

@@ -256,3 +256,31 @@ fn digits_wait_for_a_model_that_is_gone() {
     world.model(ModelEvent::Ready);
     assert_eq!(digits_told(&world).len(), 1);
 }
+
+#[test]
+fn a_caller_who_hears_a_long_sentence_does_not_wait() {
+    let mut world = World::greeted(agent());
+    world.model(ModelEvent::ResponseStarted);
+    world.speak(2, 9_000, "A long sentence, and a tool at its end.");
+    world.call_tool("t1", "find_repair", json!({ "order": "B-17" }));
+    world.model(ModelEvent::ResponseEnded(ResponseEnd::Completed));
+    world.tool_comes_out("t1", ToolOutcome::Answered(json!({})));
+    world.run(9_000);
+    assert!(world.opened().is_empty(), "the model is not given up while it is heard");
+}
+
+#[test]
+fn a_model_that_says_it_all_with_the_call_owes_nothing_after_the_result() {
+    for (name, owes) in [("answers results", true), ("does not", false)] {
+        let mut world =
+            World::greeted_by(agent(), |capabilities| capabilities.answers_results = owes);
+        world.model(ModelEvent::ResponseStarted);
+        world.speak(2, 1_000, "Noted.");
+        world.call_tool("t1", "find_repair", json!({ "order": "B-17" }));
+        world.model(ModelEvent::ResponseEnded(ResponseEnd::Completed));
+        world.tool_comes_out("t1", ToolOutcome::Answered(json!({})));
+        world.run(20_000);
+        assert_eq!(world.prompts().is_empty(), !owes, "{name}");
+        assert_eq!(world.opened().is_empty(), !owes, "{name}");
+    }
+}

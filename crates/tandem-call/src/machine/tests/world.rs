@@ -26,6 +26,7 @@ pub(super) const OPENAI: Capabilities = Capabilities {
     detects_turns: true,
     takes_digits: false,
     resumes: false,
+    answers_results: true,
     session_limit: None,
 };
 
