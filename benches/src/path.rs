@@ -21,7 +21,7 @@ use tandem_media::{AudioFormat, Law, Ptime, SampleRate};
 use tandem_models::{
     GeminiLive, ModelDialect, ModelSettings, OpenAiRealtime, Outbox, Provider, Verdict,
 };
-use tandem_rtp::{Direction, Latching, LegConfig, MediaParams, RtpPacket};
+use tandem_rtp::{Direction, Latching, LegConfig, MediaParams, RtpLeg, RtpPacket};
 
 /// Which model and format the path leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,24 +100,25 @@ impl FramePath {
         let (input, output) = variant.formats();
         let wire = Rc::new(Wire { up: Cell::new(0), down: RefCell::default() });
         let opener = OnePath { variant, input, output, wire: Rc::clone(&wire) };
+        let leg = LegConfig {
+            ssrc: 1,
+            first_sequence: 1,
+            first_timestamp: 0,
+            cname: "bench".into(),
+            law: variant.law(),
+            uplink: input,
+            media_timeout: Duration::from_secs(60),
+            seed: 1,
+        };
         let core = CallCore::new(
             now,
             CoreConfig {
                 agent: agent(),
                 patience: Patience::default(),
-                leg: LegConfig {
-                    ssrc: 1,
-                    first_sequence: 1,
-                    first_timestamp: 0,
-                    cname: "bench".into(),
-                    uplink: input,
-                    media_timeout: Duration::from_secs(60),
-                    seed: 1,
-                },
-                unix_now: UNIX_NOW,
-                law: variant.law(),
+                leg: RtpLeg::new(now, UNIX_NOW, leg),
                 models: Box::new(opener),
                 prompts: Arc::new(Prompts::new(&Voice::tone(Duration::from_millis(50)))),
+                annotates: false,
             },
         );
         let peer = SocketAddr::from(([127, 0, 0, 1], 4_000));

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tandem_call::{ItemId, ModelEvent, ModelSink, SessionSpec};
+use tandem_call::{ItemId, MediaLeg, ModelEvent, ModelSink, SessionSpec};
 use tandem_media::{AudioFormat, Law, Ptime, SampleRate};
 use tandem_models::{GeminiLive, ModelDialect, ModelSettings, OpenAiRealtime, Outbox, Provider};
 use tandem_rtp::{Direction, Latching, LegConfig, MediaParams, RtcpCompound, RtpLeg, RtpPacket};
@@ -92,6 +92,7 @@ pub fn leg(bytes: &[u8]) {
         first_sequence: 0,
         first_timestamp: 0,
         cname: "fuzz".into(),
+        law: Law::Mu,
         uplink: AudioFormat::Pcm16(SampleRate::Hz16000),
         media_timeout: Duration::from_secs(60),
         seed: 1,

@@ -27,7 +27,7 @@ pub fn agent(models: &[&str]) -> AgentSpec {
         transfer: TransferRoutes {
             departments: BTreeMap::new(),
             number: None,
-            agent: Some(TransferTarget { kind: TransferKind::Extension, target: "200".into() }),
+            agent: Some(TransferTarget::new(TransferKind::Extension, "200")),
         },
         transfer_timeout: Duration::from_secs(30),
         end_call_drain: Duration::from_secs(2),

@@ -8,7 +8,7 @@ use std::{
 
 use tandem_call::{AgentSpec, HistoryTurn, ModelSession, SessionSpec};
 use tandem_exchange::{ModelOpener, OpenSession, Opened, VendorModels};
-use tandem_media::{AudioFormat, Law, SampleRate};
+use tandem_media::{AudioFormat, SampleRate};
 use tandem_models::{GeminiLive, ModelSettings, OpenAiRealtime, Provider, WsSession, capabilities};
 
 use crate::{SharedTap, Tapped};
@@ -65,8 +65,7 @@ impl ModelOpener for FakeModels {
             return self.attendant.open(now, wanted);
         };
         let able = capabilities(&model.settings);
-        let format = |formats: &[AudioFormat], law: Law| {
-            let native = AudioFormat::G711(law);
+        let format = |formats: &[AudioFormat], native: AudioFormat| {
             let pcm = AudioFormat::Pcm16(SampleRate::Hz24000);
             if model.pcm && formats.contains(&pcm) {
                 pcm
@@ -76,7 +75,7 @@ impl ModelOpener for FakeModels {
                 formats[0]
             }
         };
-        let input = format(able.input, wanted.law);
+        let input = format(able.input, wanted.leg);
         let spec = SessionSpec {
             instructions: self.agent.system_prompt.clone(),
             voice: self.agent.voice.clone(),
@@ -84,7 +83,7 @@ impl ModelOpener for FakeModels {
             temperature: self.agent.temperature,
             tools: self.agent.tools.clone(),
             input,
-            output: format(able.output, wanted.law),
+            output: format(able.output, wanted.leg),
             transcription: self.agent.transcription,
             history: [model.history.clone(), wanted.history].concat(),
             first_item: wanted.first_item,

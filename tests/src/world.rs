@@ -17,7 +17,7 @@ use tandem_call::{
 };
 use tandem_exchange::{CallCore, CoreConfig, CoreOutput, Prompts, VendorModels};
 use tandem_media::{AudioFormat, Law, Ptime};
-use tandem_rtp::{Channel, Direction, Latching, LegConfig, MediaParams, RtpPacket};
+use tandem_rtp::{Channel, Direction, Latching, LegConfig, MediaParams, RtpLeg, RtpPacket};
 use tandem_sim::{FakeHandle, ToolReply, ToolScript};
 use tokio::runtime::Runtime;
 
@@ -102,24 +102,25 @@ impl World {
         };
         let models =
             FakeModels { chain, agent: config.agent.clone(), attendant, tap: Rc::clone(&tap) };
+        let leg = LegConfig {
+            ssrc: 7,
+            first_sequence: 1,
+            first_timestamp: 0,
+            cname: "test".into(),
+            law: Law::Mu,
+            uplink: AudioFormat::G711(Law::Mu),
+            media_timeout: Duration::from_secs(60),
+            seed: 1,
+        };
         let core = CallCore::new(
             now,
             CoreConfig {
                 agent: config.agent,
                 patience: config.patience,
-                leg: LegConfig {
-                    ssrc: 7,
-                    first_sequence: 1,
-                    first_timestamp: 0,
-                    cname: "test".into(),
-                    uplink: AudioFormat::G711(Law::Mu),
-                    media_timeout: Duration::from_secs(60),
-                    seed: 1,
-                },
-                unix_now: config.unix_now,
-                law: Law::Mu,
+                leg: RtpLeg::new(now, config.unix_now, leg),
                 models: Box::new(models),
                 prompts: Arc::new(Prompts::new(&voice)),
+                annotates: false,
             },
         );
         let mut world = Self {
@@ -429,6 +430,7 @@ impl World {
             SignalCommand::Reject { cause } | SignalCommand::HangUp { cause } => {
                 self.core.handle_signal(self.now, SignalEvent::HungUp { cause: *cause });
             }
+            SignalCommand::Annotate { .. } | SignalCommand::BreakPlayback => {}
             SignalCommand::Transfer { .. } => {
                 if !self.transfers.is_empty() {
                     let TransferScript { after, outcome } = self.transfers.remove(0);

@@ -111,7 +111,7 @@ mod tests {
     use crate::TransferKind;
 
     fn extension(target: &str) -> TransferTarget {
-        TransferTarget { kind: TransferKind::Extension, target: target.into() }
+        TransferTarget::new(TransferKind::Extension, target)
     }
 
     #[test]

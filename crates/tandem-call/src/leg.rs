@@ -149,6 +149,35 @@ pub struct TransferTarget {
     pub kind: TransferKind,
     /// Extension, E.164 number, queue name or SIP URI.
     pub target: String,
+    /// Whether somebody is spoken to before the caller is handed over.
+    #[serde(default, skip_serializing_if = "TransferMode::is_blind")]
+    pub mode: TransferMode,
+}
+
+impl TransferTarget {
+    /// A place to which callers are handed over blindly.
+    pub fn new(kind: TransferKind, target: impl Into<String>) -> Self {
+        Self { kind, target: target.into(), mode: TransferMode::Blind }
+    }
+}
+
+/// How a caller is handed over.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TransferMode {
+    /// The caller hears the target ring.
+    #[default]
+    Blind,
+    /// The target is called first and told what it is about; the caller waits, and comes back when nobody takes the call.
+    /// A leg that cannot do it hands over blindly.
+    Attended,
+}
+
+impl TransferMode {
+    /// Whether it is the plain way.
+    pub const fn is_blind(&self) -> bool {
+        matches!(self, Self::Blind)
+    }
 }
 
 /// Kinds of transfer target; a SIP leg turns each into a Refer-To URI.
@@ -193,6 +222,21 @@ pub enum SignalCommand {
     HangUp { cause: HangupCause },
     /// Hand the caller over; progress comes back as [`SignalEvent::Transfer`], once.
     Transfer { target: TransferTarget, headers: Vec<(String, String)> },
+    /// Keep these with the call at the PBX, as channel variables; a leg that has no such place ignores it.
+    Annotate { variables: Vec<(String, String)> },
+    /// Stop the file that the PBX plays for the leg, and those that wait behind it.
+    BreakPlayback,
+}
+
+/// What the PBX says of a file that it plays for a leg whose media cannot be played back directly.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FilePlayback {
+    /// The first sample is on its way to the caller.
+    Started { id: u64 },
+    /// Nothing more of it is played: it came to its end, or (`broken`) it was stopped.
+    Stopped { id: u64, broken: bool },
+    /// It was not played at all.
+    Failed { id: u64, reason: String },
 }
 
 /// Reports of the signalling of a leg.
@@ -210,6 +254,10 @@ pub enum SignalEvent {
     Digit(Digit),
     /// The outcome of [`SignalCommand::Transfer`].
     Transfer(TransferOutcome),
+    /// Somebody else at the PBX took the caller: bridged or transferred away. The call goes on without us.
+    TakenOver,
+    /// Of a file played for the leg.
+    Playback(FilePlayback),
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ mod cause;
 mod ids;
 mod leg;
 mod machine;
+mod media_leg;
 mod model;
 mod record;
 mod session;
@@ -20,10 +21,11 @@ pub use agent::{AgentSpec, Greeting, LateResults, TransferRoutes};
 pub use cause::{EndReason, EndedBy, HangupCause};
 pub use ids::{CallId, ItemId, ToolCallId};
 pub use leg::{
-    Cut, Digit, LegCommand, LegEvent, Prompt, SignalCommand, SignalEvent, TransferKind,
-    TransferOutcome, TransferTarget,
+    Cut, Digit, FilePlayback, LegCommand, LegEvent, Prompt, SignalCommand, SignalEvent,
+    TransferKind, TransferMode, TransferOutcome, TransferTarget,
 };
 pub use machine::{CallMachine, CallOutcome, Input, Output, Patience};
+pub use media_leg::{MediaLeg, Origin, UplinkFrame};
 pub use model::{
     Capabilities, Greet, HistoryTurn, ModelCommand, ModelEvent, ModelFailure, Reaction,
     ResponseEnd, Speaker, Usage,

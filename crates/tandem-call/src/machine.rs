@@ -326,6 +326,21 @@ impl CallMachine {
         matches!(self.phase, Phase::Ended)
     }
 
+    /// Why the call ends, from the order to hang up until it is carried out.
+    pub fn end_reason(&self) -> Option<EndReason> {
+        if let Phase::Closing(verdict) = &self.phase { Some(verdict.reason) } else { None }
+    }
+
+    /// What the model said of the call when it ended it.
+    pub fn summary(&self) -> Option<&str> {
+        self.summary.as_deref()
+    }
+
+    /// What was said so far and, of the agent's words, heard; nothing when the agent keeps no transcript.
+    pub fn conversation(&self) -> Vec<HistoryTurn> {
+        if self.spec.transcription { self.transcript.history(&self.playout) } else { Vec::new() }
+    }
+
     fn handle_timer(&mut self, now: Instant, timer: Timer) {
         match timer {
             Timer::Answer => self.answer(now),
@@ -379,6 +394,8 @@ impl CallMachine {
             }
             SignalEvent::Digit(digit) => self.handle_digit(now, digit, Way::Signalling),
             SignalEvent::Transfer(outcome) => self.handle_transfer_outcome(now, outcome),
+            SignalEvent::TakenOver => self.handle_taken_over(now),
+            SignalEvent::Playback(_) => {} // The leg's affair.
         }
     }
 

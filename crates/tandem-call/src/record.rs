@@ -131,8 +131,11 @@ pub struct LegQuality {
 pub struct CallRecord {
     /// The call.
     pub id: CallId,
-    /// Call-ID of the SIP dialog.
+    /// Call-ID of the SIP dialog; empty where the PBX did not tell it.
     pub sip_call_id: String,
+    /// UUID of the PBX's channel, where the call came by one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub channel: Option<String>,
     /// The caller.
     pub from: Party,
     /// The dialled number.

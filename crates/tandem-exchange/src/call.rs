@@ -9,8 +9,10 @@ use tandem_call::{CallId, Party};
 pub struct CallIdentity {
     /// The call.
     pub id: CallId,
-    /// Call-ID of the SIP dialog.
+    /// Call-ID of the SIP dialog; empty where the PBX did not tell it.
     pub sip_call_id: String,
+    /// UUID of the PBX's channel.
+    pub channel: Option<String>,
     /// The caller.
     pub from: Party,
     /// The dialled number.

@@ -1,39 +1,31 @@
 //! The core of a call: leg, model session and machine joined, without sockets and without a clock.
 
-use std::{
-    collections::VecDeque,
-    net::SocketAddr,
-    sync::Arc,
-    task::Context,
-    time::{Duration, Instant},
-};
+use std::{collections::VecDeque, net::SocketAddr, sync::Arc, task::Context, time::Instant};
 
 use tandem_call::{
-    AgentSpec, CallMachine, CallOutcome, HistoryTurn, Input, ItemId, LegCommand, LegEvent,
-    LegQuality, ModelCommand, ModelEvent, ModelSink, Output, Patience, SignalCommand, SignalEvent,
-    ToolCall, ToolCallId, ToolOutcome, UplinkStats,
+    AgentSpec, CallMachine, CallOutcome, EndReason, HistoryTurn, Input, ItemId, LegCommand,
+    LegEvent, LegQuality, MediaLeg, ModelCommand, ModelEvent, ModelSink, Output, Patience,
+    SignalCommand, SignalEvent, ToolCall, ToolCallId, ToolOutcome, TransferOutcome, UplinkStats,
 };
-use tandem_media::{AudioFormat, Law};
-use tandem_rtp::{LegConfig, MediaParams, RtpError, RtpLeg, Transmit};
+use tandem_media::AudioFormat;
+use tandem_rtp::{MediaParams, RtpError, RtpLeg, Transmit};
 
-use crate::{ModelOpener, OpenSession, Opened, Prompts, written::SpeechWritten};
+use crate::{ModelOpener, OpenSession, Opened, Prompts, annotations, written::SpeechWritten};
 
 /// What a call is made of.
-pub struct CoreConfig {
+pub struct CoreConfig<L = RtpLeg> {
     /// The agent that answers.
     pub agent: AgentSpec,
     /// How long the machine waits for what.
     pub patience: Patience,
-    /// The media leg.
-    pub leg: LegConfig,
-    /// The wall clock at the INVITE, since 1970.
-    pub unix_now: Duration,
-    /// The codec the leg will most likely use: the model session is opened for it before the answer.
-    pub law: Law,
+    /// The media leg. The model session is opened for its format before the answer.
+    pub leg: L,
     /// Opens the agent's models.
     pub models: Box<dyn ModelOpener>,
     /// Sentences Tandem says by itself.
     pub prompts: Arc<Prompts>,
+    /// Signalling has a place for transcript, summary and outcome.
+    pub annotates: bool,
 }
 
 /// What the shell must do.
@@ -50,19 +42,18 @@ pub enum CoreOutput {
 }
 
 /// One call. Feed it what arrives, then take what is due from the `poll_*` methods until they are empty.
-pub struct CallCore {
+pub struct CallCore<L = RtpLeg> {
     session: Option<Opened>,
     models: Box<dyn ModelOpener>,
-    conversation: Conversation,
+    conversation: Conversation<L>,
     ended_uplink: UplinkStats,
 }
 
 /// Everything but the session, so that a session that is being polled can hand over what it has.
-struct Conversation {
+struct Conversation<L> {
     now: Instant,
     machine: CallMachine,
-    leg: RtpLeg,
-    law: Law,
+    leg: L,
     held: bool,
     prompts: Arc<Prompts>,
     orders: VecDeque<SessionOrder>,
@@ -70,6 +61,7 @@ struct Conversation {
     speaking: Option<ItemId>,
     next_item: u64,
     speech_written: SpeechWritten,
+    annotates: bool,
 }
 
 /// What is to be done with the session once it is not being polled.
@@ -78,17 +70,16 @@ enum SessionOrder {
     Open { index: usize, history: Vec<HistoryTurn>, apologise: bool },
 }
 
-impl CallCore {
+impl<L: MediaLeg> CallCore<L> {
     /// A call whose INVITE arrived at `now`; it dials its model at once.
-    pub fn new(now: Instant, config: CoreConfig) -> Self {
+    pub fn new(now: Instant, config: CoreConfig<L>) -> Self {
         let mut core = Self {
             session: None,
             models: config.models,
             conversation: Conversation {
                 now,
                 machine: CallMachine::new(now, config.agent, config.patience),
-                leg: RtpLeg::new(now, config.unix_now, config.leg),
-                law: config.law,
+                leg: config.leg,
                 held: false,
                 prompts: config.prompts,
                 orders: VecDeque::new(),
@@ -96,6 +87,7 @@ impl CallCore {
                 speaking: None,
                 next_item: 1,
                 speech_written: SpeechWritten::default(),
+                annotates: config.annotates,
             },
             ended_uplink: UplinkStats::default(),
         };
@@ -103,35 +95,16 @@ impl CallCore {
         core
     }
 
-    /// Takes a datagram from the RTP port.
-    pub fn handle_rtp(
-        &mut self,
-        now: Instant,
-        source: SocketAddr,
-        datagram: &[u8],
-    ) -> Result<(), RtpError> {
-        let handled = self.conversation.leg.handle_rtp(now, source, datagram);
+    /// Hands the leg what came for it, and carries on what follows.
+    pub fn feed<R>(&mut self, now: Instant, feed: impl FnOnce(&mut L) -> R) -> R {
+        let fed = feed(&mut self.conversation.leg);
         self.settle(now);
-        handled
+        fed
     }
 
-    /// Takes a datagram from the RTCP port.
-    pub fn handle_rtcp(
-        &mut self,
-        now: Instant,
-        source: SocketAddr,
-        datagram: &[u8],
-    ) -> Result<(), RtpError> {
-        let handled = self.conversation.leg.handle_rtcp(now, source, datagram);
-        self.settle(now);
-        handled
-    }
-
-    /// Takes what signalling negotiated.
-    pub fn handle_media(&mut self, now: Instant, params: MediaParams) {
-        self.conversation.law = params.law;
-        self.conversation.leg.apply(now, params);
-        self.settle(now);
+    /// The leg, to take what it sends. [`after_transmit`](Self::after_transmit) follows.
+    pub fn leg(&mut self) -> &mut L {
+        &mut self.conversation.leg
     }
 
     /// Takes what signalling reports.
@@ -139,7 +112,12 @@ impl CallCore {
         if let SignalEvent::Held(held) = event {
             self.conversation.held = held;
         }
+        let came_back = matches!(event, SignalEvent::Transfer(TransferOutcome::Failed { .. }));
         self.handle_input(now, Input::Signal(event));
+        if came_back {
+            self.conversation
+                .annotate(|_| annotations::outcome(EndReason::CallerHangup, None, &[]));
+        }
     }
 
     /// Takes a tool's outcome.
@@ -182,11 +160,6 @@ impl CallCore {
         }
     }
 
-    /// The next datagram due at `now`.
-    pub fn poll_transmit(&mut self, now: Instant) -> Option<Transmit<'_>> {
-        self.conversation.leg.poll_transmit(now)
-    }
-
     /// Takes note of what `poll_transmit` caused: the start and the end of playout. Call it when the last datagram due
     /// was sent.
     pub fn after_transmit(&mut self, now: Instant) {
@@ -201,6 +174,11 @@ impl CallCore {
     /// What the network did to the leg.
     pub fn quality(&self) -> LegQuality {
         self.conversation.leg.quality()
+    }
+
+    /// The mean opinion score of the last seconds, where the leg can tell.
+    pub fn live_mos(&self) -> Option<f64> {
+        self.conversation.leg.live_mos()
     }
 
     /// What went up to the models so far.
@@ -269,7 +247,7 @@ impl CallCore {
             now,
             OpenSession {
                 index,
-                law: self.conversation.law,
+                leg: self.conversation.leg.format(),
                 history,
                 apologise,
                 first_item: ItemId(self.conversation.next_item),
@@ -281,7 +259,39 @@ impl CallCore {
     }
 }
 
-impl Conversation {
+impl CallCore {
+    /// Takes a datagram from the RTP port.
+    pub fn handle_rtp(
+        &mut self,
+        now: Instant,
+        source: SocketAddr,
+        datagram: &[u8],
+    ) -> Result<(), RtpError> {
+        self.feed(now, |leg| leg.handle_rtp(now, source, datagram))
+    }
+
+    /// Takes a datagram from the RTCP port.
+    pub fn handle_rtcp(
+        &mut self,
+        now: Instant,
+        source: SocketAddr,
+        datagram: &[u8],
+    ) -> Result<(), RtpError> {
+        self.feed(now, |leg| leg.handle_rtcp(now, source, datagram))
+    }
+
+    /// Takes what signalling negotiated.
+    pub fn handle_media(&mut self, now: Instant, params: MediaParams) {
+        self.feed(now, |leg| leg.apply(now, params));
+    }
+
+    /// The next datagram due at `now`.
+    pub fn poll_transmit(&mut self, now: Instant) -> Option<Transmit<'_>> {
+        self.conversation.leg.poll_transmit(now)
+    }
+}
+
+impl<L: MediaLeg> Conversation<L> {
     /// Carries events of the leg to the machine and orders of the machine to the leg until both are quiet.
     fn settle(&mut self) {
         loop {
@@ -301,7 +311,34 @@ impl Conversation {
         {
             self.machine.handle(self.now, Input::SpeechWritten { arrived, written });
         }
+        let turn_ended =
+            matches!(event, LegEvent::PlayoutDrained { .. } | LegEvent::PlayoutCleared { .. });
         self.machine.handle(self.now, Input::Leg(event));
+        if turn_ended {
+            self.annotate(|machine| annotations::transcript(&machine.conversation()));
+        }
+    }
+
+    /// Has signalling keep something of the call, where it can.
+    fn annotate(&mut self, annotation: impl FnOnce(&CallMachine) -> SignalCommand) {
+        if self.annotates {
+            self.outputs.push_back(CoreOutput::Signal(annotation(&self.machine)));
+        }
+    }
+
+    /// An order to signalling, what is to be known of the call by then before it.
+    fn signal(&mut self, command: SignalCommand) {
+        let ending = match &command {
+            SignalCommand::HangUp { .. } | SignalCommand::Reject { .. } => {
+                self.machine.end_reason()
+            }
+            SignalCommand::Transfer { .. } => Some(EndReason::Transferred),
+            _ => None,
+        };
+        if let Some(reason) = ending {
+            self.annotate(|it| annotations::outcome(reason, it.summary(), &it.conversation()));
+        }
+        self.outputs.push_back(CoreOutput::Signal(command));
     }
 
     fn carry_out(&mut self, output: Output) {
@@ -310,13 +347,13 @@ impl Conversation {
                 self.leg.play(self.now, item, Prompts::FORMAT, self.prompts.get(prompt));
                 self.leg.end_item(self.now, item);
             }
-            Output::Leg(LegCommand::ClearPlayout) => self.leg.clear(),
+            Output::Leg(LegCommand::ClearPlayout) => self.leg.clear(self.now),
             Output::Leg(LegCommand::Pause(paused)) => self.leg.pause(self.now, paused),
             Output::Model(command) => self.orders.push_back(SessionOrder::Command(command)),
             Output::OpenModel { index, history, apologise } => {
                 self.orders.push_back(SessionOrder::Open { index, history, apologise });
             }
-            Output::Signal(command) => self.outputs.push_back(CoreOutput::Signal(command)),
+            Output::Signal(command) => self.signal(command),
             Output::Tool(call) => self.outputs.push_back(CoreOutput::Tool(call)),
             Output::CancelTool(id) => self.outputs.push_back(CoreOutput::CancelTool(id)),
             Output::Ended(outcome) => self.outputs.push_back(CoreOutput::Ended(outcome)),
@@ -330,7 +367,7 @@ impl Conversation {
     }
 }
 
-impl ModelSink for Conversation {
+impl<L: MediaLeg> ModelSink for Conversation<L> {
     fn audio(&mut self, item: ItemId, format: AudioFormat, bytes: &[u8]) {
         if !self.machine.accepts_audio(item) {
             return; // Late audio of what was cut, or a turn that nobody is to hear any more.

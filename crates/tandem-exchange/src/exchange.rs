@@ -9,19 +9,17 @@ use std::{
 };
 
 use tandem_attendant::{Script, Voice};
-use tandem_call::{AgentSpec, CallId, HangupCause, Party, Patience};
-use tandem_media::{AudioFormat, Law};
+use tandem_call::{AgentSpec, CallId, HangupCause, Party, Patience, TransferTarget};
+use tandem_media::Law;
 use tandem_net::Workers;
-use tandem_rtp::LegConfig;
-use tandem_sip::{CodecPreference, IncomingCall, LocalMedia, Rejection};
+use tandem_sip::{CodecPreference, IncomingCall};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::Instrument;
 
 use crate::{
     CallControl, CallCore, CallIdentity, CoreConfig, MediaPorts, ModelChoice, Prompts, RecordLog,
     Tools, VendorModels, call_record,
-    ports::PortPair,
-    task::{self, CallPorts, Finished},
+    task::{self, CallPorts, Finished, Line},
 };
 
 /// Records that may wait for the disk before new calls are refused.
@@ -78,8 +76,39 @@ pub struct AgentProfile {
 pub enum Route {
     /// An agent answers.
     Agent(Box<AgentProfile>),
+    /// The PBX itself has a place for this number's calls.
+    Elsewhere(Elsewhere),
     /// Nobody answers this number: 404. The text says why, for the log.
     Nobody(String),
+}
+
+/// Where the PBX takes a call that no agent answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Elsewhere {
+    /// To this place.
+    Place(TransferTarget),
+    /// Nowhere: it is released.
+    HangUp(HangupCause),
+}
+
+/// Why a call is not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The PBX has a place for it.
+    #[error("the number's calls go elsewhere")]
+    Elsewhere(Elsewhere),
+    /// No agent answers the number.
+    #[error("no route: {0}")]
+    NoRoute(String),
+    /// Its agent has as many calls as it may have.
+    #[error("the agent is busy")]
+    AgentBusy,
+    /// No room, no ports, or the daemon is stopping: come again after so many seconds.
+    #[error("no room, come again in {retry_after} s")]
+    NoRoom {
+        /// Seconds.
+        retry_after: u32,
+    },
 }
 
 /// What is known of a call when its route is looked up.
@@ -200,161 +229,111 @@ impl Exchange {
         }
     }
 
-    fn take(&self, call: IncomingCall) {
-        let dialog = call.dialog.clone();
-        if let Err(rejection) = self.admit(call) {
-            dialog.reject(rejection);
+    /// The agent for a call.
+    pub(crate) fn profile(&self, facts: CallFacts<'_>) -> Result<Box<AgentProfile>, Refused> {
+        let routes = Arc::clone(&lock(&self.0.routes));
+        match routes.route(facts) {
+            Route::Agent(profile) => Ok(profile),
+            Route::Elsewhere(elsewhere) => Err(Refused::Elsewhere(elsewhere)),
+            Route::Nobody(why) => Err(Refused::NoRoute(why)),
         }
     }
 
-    fn admit(&self, call: IncomingCall) -> Result<(), Rejection> {
-        let inner = &self.0;
-        let headers: BTreeMap<_, _> = call.headers.iter().cloned().collect();
-        let variables = placeholders(&call, &headers);
-        let facts = CallFacts { called: &call.called, from: &call.from, variables: &variables };
-        let routes = Arc::clone(&lock(&inner.routes));
-        let profile = match routes.route(facts) {
-            Route::Agent(profile) => profile,
-            Route::Nobody(why) => {
-                tracing::info!(why, "no route, 404");
-                return Err(Rejection::status(404));
-            }
-        };
+    /// Counts a call in, or says why it is refused.
+    pub(crate) fn count_in(&self, profile: Box<AgentProfile>) -> Result<Admitted, Refused> {
         let id = CallId::new(unix_now().as_millis() as u64, random());
+        let agent_id = profile.spec.agent_id.clone();
+        let mut calls = lock(&self.0.calls);
+        let waiting = self.0.records.stats().waiting;
+        let live = calls.live.len();
+        if calls.draining || live >= self.0.settings.max_calls || waiting >= WAITING_RECORDS {
+            tracing::warn!(live, draining = calls.draining, waiting, "no room for a call");
+            return Err(self.no_room());
+        }
+        let of_agent = calls.per_agent.get(&agent_id).copied().unwrap_or(0);
+        if profile.max_concurrent_calls.is_some_and(|most| of_agent >= most) {
+            tracing::info!(agent = agent_id, calls = of_agent, "agent busy");
+            return Err(Refused::AgentBusy);
+        }
         let (control, orders) = mpsc::channel(CONTROL_QUEUE);
-        let guard = self.count_in(&id, &profile, control)?;
-        let media = inner.ports.bind().map_err(|error| {
-            tracing::error!(%error, "call refused, 503: widen media.ports");
-            self.busy()
-        })?;
-        let identity = CallIdentity {
-            id: id.clone(),
-            sip_call_id: call.sip_call_id.clone(),
-            from: call.from.clone(),
-            to: Party { number: Some(call.called.clone()), name: None },
-            agent_id: profile.spec.agent_id.clone(),
-            variables: headers,
-            started_at: SystemTime::now(),
-        };
-        call.dialog.progress();
-        let span = tracing::info_span!("call", call_id = %id, agent = identity.agent_id);
-        span.in_scope(|| tracing::info!("call comes in"));
-        let admitted =
-            Admitted { call, profile: *profile, media, orders, identity, variables, guard };
-        let finishing = span.in_scope(|| self.start_call(admitted))?;
-        tokio::spawn(finishing.instrument(span));
-        Ok(())
+        calls.per_agent.insert(agent_id.clone(), of_agent + 1);
+        calls.live.insert(id.clone(), LiveCall { agent_id, control });
+        self.0.live.send_replace(calls.live.len());
+        let counted = Counted { inner: Arc::clone(&self.0), id: id.clone() };
+        Ok(Admitted { id, profile, orders, counted })
     }
 
-    /// Gives the call to a worker; the future that comes back keeps its record when it is over.
-    fn start_call(
+    pub(crate) fn no_room(&self) -> Refused {
+        Refused::NoRoom { retry_after: self.0.settings.retry_after }
+    }
+
+    pub(crate) fn settings(&self) -> &ExchangeSettings {
+        &self.0.settings
+    }
+
+    pub(crate) fn ports(&self) -> &MediaPorts {
+        &self.0.ports
+    }
+
+    /// Gives a call to a worker, where `make` makes its line and its leg, and keeps its record when it is over. Should it
+    /// break down, `release` lets the caller go.
+    pub(crate) fn launch<W: Line>(
         &self,
         admitted: Admitted,
-    ) -> Result<impl Future<Output = ()> + Send + 'static, Rejection> {
-        let Admitted { call, profile, media, orders, identity, variables, guard } = admitted;
+        about: About,
+        make: impl FnOnce(Instant) -> std::io::Result<(W, W::Leg)> + Send + 'static,
+        release: impl FnOnce() + Send + 'static,
+    ) -> Result<(), Refused> {
+        let Admitted { id, profile, orders, counted } = admitted;
+        let About { identity, variables, annotates } = about;
         let inner = Arc::clone(&self.0);
         let started = Instant::now();
-        let local = LocalMedia {
-            address: inner.settings.media_address.unwrap_or(call.local),
-            rtp_port: media.port,
-            rtcp_port: media.port + 1,
-            codecs: codecs(&inner.settings.codecs, &profile),
-        };
-        let preference = inner.settings.codec_preference;
-        let law = likely(&local.codecs, call.offered.as_deref(), preference);
-        let ports = CallPorts {
-            media,
-            local,
-            dialog: call.dialog,
-            events: call.events,
-            control: orders,
-            tools: Arc::clone(&inner.tools),
-            call_id: identity.id.clone(),
-            agent_id: identity.agent_id.clone(),
-        };
+        let span = tracing::info_span!("call", call_id = %id, agent = identity.agent_id);
+        let ports = CallPorts { control: orders, tools: Arc::clone(&inner.tools), call_id: id };
         let (prompts, voice) = (Arc::clone(&inner.prompts), inner.voice.clone());
-        let (patience, leg) = (inner.settings.patience, leg_config(&inner.settings, law));
+        let patience = inner.settings.patience;
         let (finished, outcome) = oneshot::channel();
-        let (dialog, open) = (ports.dialog.clone(), Open::count_in(&inner));
+        let open = Open::count_in(&inner);
         let job = move || async move {
-            let AgentProfile { spec, chain, script, .. } = profile;
+            let AgentProfile { spec, chain, script, .. } = *profile;
             let models =
                 Box::new(VendorModels { chain, agent: spec.clone(), script, voice, variables });
-            let config = CoreConfig {
-                agent: spec,
-                patience,
-                leg,
-                unix_now: unix_now(),
-                law,
-                models,
-                prompts,
+            let ran = match make(started) {
+                Ok((line, leg)) => {
+                    let config =
+                        CoreConfig { agent: spec, patience, leg, models, prompts, annotates };
+                    task::run(CallCore::new(started, config), line, ports).await
+                }
+                Err(error) => Err(error),
             };
-            let core = CallCore::new(started, config);
-            finished.send(task::run(core, ports).await).ok();
+            finished.send(ran).ok();
         };
-        let span = tracing::Span::current();
-        inner.workers.spawn(move || job().instrument(span)).map_err(|error| {
-            tracing::error!(%error, "call refused, 503");
-            self.busy()
+        let of_call = span.clone();
+        inner.workers.spawn(move || job().instrument(of_call)).map_err(|error| {
+            span.in_scope(|| tracing::error!(%error, "call refused"));
+            self.no_room()
         })?;
-        Ok(async move {
+        span.in_scope(|| tracing::info!("call comes in"));
+        let finishing = async move {
             let _open = open;
             let finished = match outcome.await {
                 Ok(Ok(finished)) => finished,
                 Ok(Err(error)) => {
                     tracing::error!(%error, "the call could not be set up");
+                    release();
                     Finished::failed(started)
                 }
                 Err(_) => {
                     tracing::error!("the call's task broke down; the caller is hung up on");
-                    dialog.hang_up(HangupCause::NormalTemporaryFailure);
+                    release();
                     Finished::failed(started)
                 }
             };
-            drop(guard); // Room for the next call, however long the record takes.
+            drop(counted); // Room for the next call, however long the record takes.
             inner.keep_record(identity, finished, started).await;
-        })
-    }
-
-    /// Counts a call in, or says why it is refused.
-    fn count_in(
-        &self,
-        id: &CallId,
-        profile: &AgentProfile,
-        control: mpsc::Sender<CallControl>,
-    ) -> Result<Counted, Rejection> {
-        let agent_id = &profile.spec.agent_id;
-        let mut calls = lock(&self.0.calls);
-        let waiting = self.0.records.stats().waiting;
-        if calls.draining
-            || calls.live.len() >= self.0.settings.max_calls
-            || waiting >= WAITING_RECORDS
-        {
-            tracing::warn!(
-                live = calls.live.len(),
-                draining = calls.draining,
-                waiting,
-                "no room, 503"
-            );
-            return Err(self.busy());
-        }
-        let of_agent = calls.per_agent.get(agent_id).copied().unwrap_or(0);
-        if profile.max_concurrent_calls.is_some_and(|most| of_agent >= most) {
-            tracing::info!(agent = agent_id, calls = of_agent, "agent busy, 486");
-            return Err(Rejection::status(486));
-        }
-        calls.per_agent.insert(agent_id.clone(), of_agent + 1);
-        calls.live.insert(id.clone(), LiveCall { agent_id: agent_id.clone(), control });
-        self.0.live.send_replace(calls.live.len());
-        Ok(Counted { inner: Arc::clone(&self.0), id: id.clone() })
-    }
-
-    fn busy(&self) -> Rejection {
-        Rejection {
-            status: 503,
-            reason: String::new(),
-            retry_after: Some(self.0.settings.retry_after),
-        }
+        };
+        tokio::spawn(finishing.instrument(span));
+        Ok(())
     }
 }
 
@@ -376,15 +355,22 @@ impl Inner {
     }
 }
 
-/// A call for which there is an agent, room and a pair of ports.
-struct Admitted {
-    call: IncomingCall,
-    profile: AgentProfile,
-    media: PortPair,
+/// A call for which there are an agent and room.
+pub(crate) struct Admitted {
+    pub(crate) id: CallId,
+    pub(crate) profile: Box<AgentProfile>,
     orders: mpsc::Receiver<CallControl>,
-    identity: CallIdentity,
-    variables: BTreeMap<String, String>,
-    guard: Counted,
+    counted: Counted,
+}
+
+/// What is known of a call.
+pub(crate) struct About {
+    /// For its record.
+    pub(crate) identity: CallIdentity,
+    /// What prompts and scripts may name.
+    pub(crate) variables: BTreeMap<String, String>,
+    /// Its signalling has a place for transcript, summary and outcome.
+    pub(crate) annotates: bool,
 }
 
 /// Counts one call for as long as it lives.
@@ -408,43 +394,6 @@ impl Drop for Counted {
     }
 }
 
-/// The codecs of SDP, best first: those configured, what the agent's first model takes untouched moved to the front.
-/// All of them, whatever was offered: the peer may change its mind in a re-INVITE.
-fn codecs(configured: &[Law], profile: &AgentProfile) -> Vec<Law> {
-    let taken = |law: &Law| {
-        profile.chain.first().is_some_and(|model| {
-            let native = AudioFormat::G711(*law);
-            tandem_models::capabilities(&model.settings).input.contains(&native)
-        })
-    };
-    let mut codecs = configured.to_vec();
-    codecs.sort_by_key(|law| !taken(law)); // Stable: the configured order stays among equals.
-    codecs
-}
-
-/// The codec the leg will most likely use.
-fn likely(codecs: &[Law], offered: Option<&[Law]>, preference: CodecPreference) -> Law {
-    let offered = offered.unwrap_or(codecs);
-    let (first, second) = match preference {
-        CodecPreference::Ours => (codecs, offered),
-        CodecPreference::Theirs => (offered, codecs),
-    };
-    let common = first.iter().find(|law| second.contains(law)).or(first.first());
-    common.copied().unwrap_or(Law::Mu)
-}
-
-/// What prompts and scripts may name: the caller, the dialled number, and each header of the call.
-fn placeholders(
-    call: &IncomingCall,
-    headers: &BTreeMap<String, String>,
-) -> BTreeMap<String, String> {
-    let mut variables = headers.clone();
-    variables.insert("called_number".into(), call.called.clone());
-    variables.extend(call.from.number.clone().map(|number| ("caller_number".into(), number)));
-    variables.extend(call.from.name.clone().map(|name| ("caller_name".into(), name)));
-    variables
-}
-
 /// Counts a call as not forgotten for as long as it lives.
 struct Open(Arc<Inner>);
 
@@ -466,24 +415,11 @@ async fn none_within(count: &watch::Sender<usize>, patience: Duration) -> bool {
     tokio::time::timeout(patience, count.subscribe().wait_for(|count| *count == 0)).await.is_ok()
 }
 
-fn leg_config(settings: &ExchangeSettings, law: Law) -> LegConfig {
-    let seed = random();
-    LegConfig {
-        ssrc: seed as u32,
-        first_sequence: (seed >> 32) as u16,
-        first_timestamp: (seed >> 48) as u32,
-        cname: format!("{:016x}", (seed >> 64) as u64), // Says nothing about the host (RFC 7022).
-        uplink: AudioFormat::G711(law),
-        media_timeout: settings.media_timeout,
-        seed: (seed >> 80) as u64,
-    }
-}
-
-fn random() -> u128 {
+pub(crate) fn random() -> u128 {
     fastrand::u128(..)
 }
 
-fn unix_now() -> Duration {
+pub(crate) fn unix_now() -> Duration {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
 

@@ -5,21 +5,27 @@
 //! (the leg, the model session, the call machine) and `task` is the short shell that owns its sockets and reads the
 //! clock. When the call is over its record is written by [`RecordLog`] before anything forgets it.
 
+mod annotations;
 mod call;
 mod core;
 mod exchange;
 mod models;
 mod ports;
 mod prompts;
+mod quality_watch;
 mod record;
 mod record_log;
+mod sip_call;
+mod sip_line;
 mod task;
 mod tools;
 mod written;
 
 pub use call::{CallControl, CallIdentity};
 pub use core::{CallCore, CoreConfig, CoreOutput};
-pub use exchange::{AgentProfile, CallFacts, Exchange, ExchangeSettings, Route, Routes};
+pub use exchange::{
+    AgentProfile, CallFacts, Elsewhere, Exchange, ExchangeSettings, Refused, Route, Routes,
+};
 pub use models::{ModelChoice, ModelOpener, OpenSession, Opened, VendorModels};
 pub use ports::{MediaPorts, PortsExhausted};
 pub use prompts::Prompts;

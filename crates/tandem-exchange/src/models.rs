@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use tandem_attendant::{AttendantSession, AttendantSpec, Endpointing, Script, Voice};
 use tandem_call::{AgentSpec, HistoryTurn, ItemId, ModelSession, SessionSpec};
-use tandem_media::{AudioFormat, Law};
+use tandem_media::AudioFormat;
 use tandem_models::ModelSettings;
 
 /// What is to be opened.
@@ -12,8 +12,8 @@ use tandem_models::ModelSettings;
 pub struct OpenSession {
     /// Index into the agent's models; one past the last is the offline attendant.
     pub index: usize,
-    /// The leg's codec: a model that takes it gets the payloads untouched.
-    pub law: Law,
+    /// What the leg speaks: a model that takes it too gets the audio untouched.
+    pub leg: AudioFormat,
     /// The conversation so far.
     pub history: Vec<HistoryTurn>,
     /// It takes over from a model that failed, and nothing else is left.
@@ -80,8 +80,8 @@ impl ModelOpener for VendorModels {
     fn open(&mut self, now: Instant, wanted: OpenSession) -> Opened {
         if let Some(choice) = self.chain.get(wanted.index) {
             let capabilities = tandem_models::capabilities(&choice.settings);
-            let input = preferred(capabilities.input, wanted.law);
-            let output = preferred(capabilities.output, wanted.law);
+            let input = preferred(capabilities.input, wanted.leg);
+            let output = preferred(capabilities.output, wanted.leg);
             let spec = self.spec(&wanted, input, output);
             return Opened {
                 session: tandem_models::open(&choice.settings, spec, now, unix_now()),
@@ -90,7 +90,7 @@ impl ModelOpener for VendorModels {
         }
         let capabilities = AttendantSession::CAPABILITIES;
         let (input, output) =
-            (preferred(capabilities.input, wanted.law), preferred(capabilities.output, wanted.law));
+            (preferred(capabilities.input, wanted.leg), preferred(capabilities.output, wanted.leg));
         let spec = self.spec(&wanted, input, output);
         let attendant = AttendantSpec {
             script: Arc::clone(&self.script),
@@ -104,9 +104,8 @@ impl ModelOpener for VendorModels {
     }
 }
 
-/// The leg's own law where the model takes it, so that payloads pass untouched; else what the model likes best.
-fn preferred(formats: &[AudioFormat], law: Law) -> AudioFormat {
-    let native = AudioFormat::G711(law);
+/// The leg's own format where the model takes it, so that audio passes untouched; else what the model likes best.
+fn preferred(formats: &[AudioFormat], native: AudioFormat) -> AudioFormat {
     if formats.contains(&native) { native } else { formats.first().copied().unwrap_or(native) }
 }
 

@@ -23,6 +23,7 @@ pub fn call_record(
         duration_ms: ended.saturating_duration_since(started).as_millis() as u64,
         id: identity.id,
         sip_call_id: identity.sip_call_id,
+        channel: identity.channel,
         from: identity.from,
         to: identity.to,
         agent_id: identity.agent_id,

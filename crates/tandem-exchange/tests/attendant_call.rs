@@ -14,7 +14,7 @@ use tandem_call::{
 };
 use tandem_exchange::{CallCore, CoreConfig, CoreOutput, Prompts, VendorModels};
 use tandem_media::{AudioFormat, Law, Ptime};
-use tandem_rtp::{Direction, Latching, LegConfig, MediaParams, RtpPacket};
+use tandem_rtp::{Direction, Latching, LegConfig, MediaParams, RtpLeg, RtpPacket};
 
 const FRAME: Duration = Duration::from_millis(20);
 
@@ -62,24 +62,25 @@ impl Call {
             voice: voice.clone(),
             variables: std::collections::BTreeMap::new(),
         };
+        let leg = LegConfig {
+            ssrc: 7,
+            first_sequence: 1,
+            first_timestamp: 0,
+            cname: "test".into(),
+            law: Law::Mu,
+            uplink: AudioFormat::G711(Law::Mu),
+            media_timeout: Duration::from_secs(60),
+            seed: 1,
+        };
         let core = CallCore::new(
             now,
             CoreConfig {
                 agent,
                 patience: Patience::default(),
-                leg: LegConfig {
-                    ssrc: 7,
-                    first_sequence: 1,
-                    first_timestamp: 0,
-                    cname: "test".into(),
-                    uplink: AudioFormat::G711(Law::Mu),
-                    media_timeout: Duration::from_secs(60),
-                    seed: 1,
-                },
-                unix_now: Duration::from_secs(1_790_000_000),
-                law: Law::Mu,
+                leg: RtpLeg::new(now, Duration::from_secs(1_790_000_000), leg),
                 models: Box::new(models),
                 prompts: Arc::new(Prompts::new(voice)),
+                annotates: false,
             },
         );
         let peer = SocketAddr::from(([127, 0, 0, 1], 4_000));

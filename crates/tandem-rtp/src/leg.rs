@@ -6,12 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tandem_call::{Digit, ItemId, LegEvent, LegQuality};
+use tandem_call::{Digit, ItemId, LegEvent, LegQuality, MediaLeg, UplinkFrame};
 use tandem_media::{AudioFormat, Law};
 
 use crate::{
     ArrivedPacket, DigitReceiver, Inserted, KnownStream, Latch, MediaParams, ReceptionStats,
-    Released, Reorder, RtpError, RtpPacket, SendDigitsError, TelephoneEvent, UplinkFrame,
+    Released, Reorder, RtpError, RtpPacket, SendDigitsError, TelephoneEvent,
     control::Control,
     downlink::Downlink,
     is_rtcp,
@@ -36,6 +36,8 @@ pub struct LegConfig {
     pub first_timestamp: u32,
     /// Canonical name for RTCP, at most 255 bytes.
     pub cname: String,
+    /// The codec that will most likely be negotiated.
+    pub law: Law,
     /// What the model takes.
     pub uplink: AudioFormat,
     /// Silence of the peer after which [`LegEvent::MediaTimeout`] is reported, unless it is on hold.
@@ -98,6 +100,7 @@ pub struct LegCounters {
 #[derive(Debug)]
 pub struct RtpLeg {
     media_timeout: Duration,
+    law: Law,
     params: Option<MediaParams>,
     latch: Option<Latch>,
     reorder: Reorder,
@@ -127,10 +130,19 @@ enum Payload {
 impl RtpLeg {
     /// A leg without media. `unix_now` is the wall clock at `now`, since 1970, for RTCP.
     pub fn new(now: Instant, unix_now: Duration, config: LegConfig) -> Self {
-        let LegConfig { ssrc, first_sequence, first_timestamp, cname, uplink, media_timeout, seed } =
-            config;
+        let LegConfig {
+            ssrc,
+            first_sequence,
+            first_timestamp,
+            cname,
+            law,
+            uplink,
+            media_timeout,
+            seed,
+        } = config;
         Self {
             media_timeout,
+            law,
             params: None,
             latch: None,
             reorder: Reorder::default(),
@@ -164,6 +176,7 @@ impl RtpLeg {
         if params.is_held() {
             self.uplink.hush();
         }
+        self.law = params.law;
         self.downlink.apply(now, &params);
         self.control.renegotiate(&params);
         self.params = Some(params);
@@ -174,13 +187,6 @@ impl RtpLeg {
     /// What was negotiated last.
     pub const fn params(&self) -> Option<&MediaParams> {
         self.params.as_ref()
-    }
-
-    /// Another model took over: uplink frames are of `format` from the next packet on.
-    pub fn set_uplink(&mut self, format: AudioFormat) {
-        if format != self.uplink.format() {
-            self.uplink.set_format(format);
-        }
     }
 
     /// Takes a datagram that arrived on the RTP port; RTCP is told apart (RFC 5761).
@@ -240,44 +246,9 @@ impl RtpLeg {
             .inspect_err(|_| self.counters.malformed += 1)
     }
 
-    /// The next frame for the model.
-    pub fn poll_uplink(&mut self) -> Option<UplinkFrame<'_>> {
-        self.uplink.poll()
-    }
-
-    /// Queues audio of `item`: any length of `format`, as fast as the model makes it.
-    ///
-    /// What is queued beyond ten minutes is dropped and counted. Items are named by rising numbers.
-    pub fn play(&mut self, now: Instant, item: ItemId, format: AudioFormat, audio: &[u8]) {
-        if !self.closed {
-            self.downlink.play(now, item, format, audio);
-        }
-    }
-
-    /// No more audio of `item` will come: the resampler's rest is queued, and a beginning does not wait for more.
-    pub fn end_item(&mut self, now: Instant, item: ItemId) {
-        self.downlink.end_item(now, item);
-    }
-
-    /// Throws away all queued audio; answered by [`LegEvent::PlayoutCleared`], also when there was none.
-    pub fn clear(&mut self) {
-        let cleared = self.downlink.clear();
-        self.push_event(cleared);
-    }
-
-    /// Pauses playout, keeping the queue, or goes on with it. Silence is sent meanwhile.
-    pub fn pause(&mut self, now: Instant, paused: bool) {
-        self.downlink.pause(now, paused);
-    }
-
     /// Sends `digits` as telephone-events, all or none, in place of audio, which waits.
     pub fn send_digits(&mut self, now: Instant, digits: &[Digit]) -> Result<(), SendDigitsError> {
         self.downlink.send_digits(now, digits)
-    }
-
-    /// The next event.
-    pub fn poll_event(&mut self) -> Option<LegEvent> {
-        self.events.pop_front()
     }
 
     /// The next datagram due at `now`: RTP first, then RTCP.
@@ -299,42 +270,6 @@ impl RtpLeg {
         Some(Transmit { destination, channel, bytes })
     }
 
-    /// When the next RTP packet is due; what the pacing timer is set to.
-    pub fn next_send(&self) -> Option<Instant> {
-        if self.closed { None } else { self.downlink.next_send() }
-    }
-
-    /// When `handle_timeout` is due.
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        if self.closed {
-            return None;
-        }
-        let gap = self.reorder.deadline();
-        let up = self.uplink.deadline(gap.is_some());
-        let control = self.control_destination().and_then(|_| self.control.deadline());
-        [gap, up, self.downlink.deadline(), control, self.media_deadline()]
-            .into_iter()
-            .flatten()
-            .min()
-    }
-
-    /// Does what is due at `now`: gaps given up, silence for the model, ends of items, the media time-out.
-    pub fn handle_timeout(&mut self, now: Instant) {
-        if self.closed {
-            return;
-        }
-        self.keep_opinion(now);
-        self.drain_reordered(now);
-        let behind_a_gap = self.reorder.deadline().is_some();
-        self.uplink.fill(now, behind_a_gap, &mut self.events);
-        self.downlink.report_drained(now, &mut self.events);
-        if self.media_deadline().is_some_and(|deadline| deadline <= now) {
-            self.timeout_reported = true;
-            self.push_event(LegEvent::MediaTimeout);
-        }
-        self.bound_events();
-    }
-
     /// Audio queued for the caller.
     pub fn queued(&self) -> Duration {
         self.downlink.queued()
@@ -343,45 +278,6 @@ impl RtpLeg {
     /// How much of `item` has left in packets, if it is among the last 64.
     pub fn heard(&self, item: ItemId) -> Option<Duration> {
         self.downlink.heard(item)
-    }
-
-    /// Ends the leg: the next `poll_transmit` gives RTCP's BYE, and nothing after it.
-    pub fn close(&mut self, now: Instant) {
-        if !self.closed {
-            self.closed = true;
-            self.control.close(now, self.downlink.packets() > 0);
-        }
-    }
-
-    /// What a listener would say of the last ten seconds of the peer's stream, 1.0 to 4.4 (G.107); none when nothing
-    /// came in them.
-    ///
-    /// It holds as of the last datagram or `handle_timeout`.
-    pub fn live_mos(&self) -> Option<f64> {
-        self.opinion.live(self.delay())
-    }
-
-    /// What the network does to the leg, so far.
-    pub fn quality(&self) -> LegQuality {
-        let (mos, mos_min) = self.opinion.of_call(self.delay()).unzip();
-        let law = self.params.as_ref().map(|params| params.law);
-        LegQuality {
-            codec: match law {
-                Some(Law::Mu) => "PCMU".into(),
-                Some(Law::A) => "PCMA".into(),
-                None => String::new(),
-            },
-            packets_received: self.stats.received(),
-            packets_sent: self.downlink.packets(),
-            packets_lost: self.stats.lost(),
-            packets_late: self.stats.late(),
-            jitter_ms: self.stats.jitter().as_secs_f64() * 1e3,
-            mos,
-            mos_min,
-            rtt_ms: self.control.round_trip().map(|rtt| rtt.as_secs_f64() * 1e3),
-            remote_jitter_ms: self.control.remote_jitter().map(|jitter| jitter.as_secs_f64() * 1e3),
-            remote_loss_ratio: self.control.remote_loss(self.downlink.packets()),
-        }
     }
 
     /// What was thrown away, so far.
@@ -480,6 +376,111 @@ impl RtpLeg {
         let surplus = self.events.len().saturating_sub(MAX_EVENTS);
         self.events.truncate(MAX_EVENTS);
         self.counters.events_dropped += surplus as u64;
+    }
+}
+
+impl MediaLeg for RtpLeg {
+    fn format(&self) -> AudioFormat {
+        AudioFormat::G711(self.law)
+    }
+
+    fn set_uplink(&mut self, format: AudioFormat) {
+        if format != self.uplink.format() {
+            self.uplink.set_format(format);
+        }
+    }
+
+    fn poll_uplink(&mut self) -> Option<UplinkFrame<'_>> {
+        self.uplink.poll()
+    }
+
+    fn play(&mut self, now: Instant, item: ItemId, format: AudioFormat, audio: &[u8]) {
+        if !self.closed {
+            self.downlink.play(now, item, format, audio);
+        }
+    }
+
+    fn end_item(&mut self, now: Instant, item: ItemId) {
+        self.downlink.end_item(now, item);
+    }
+
+    fn clear(&mut self, _now: Instant) {
+        let cleared = self.downlink.clear();
+        self.push_event(cleared);
+    }
+
+    fn pause(&mut self, now: Instant, paused: bool) {
+        self.downlink.pause(now, paused);
+    }
+
+    fn poll_event(&mut self) -> Option<LegEvent> {
+        self.events.pop_front()
+    }
+
+    fn next_send(&self) -> Option<Instant> {
+        if self.closed { None } else { self.downlink.next_send() }
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        if self.closed {
+            return None;
+        }
+        let gap = self.reorder.deadline();
+        let up = self.uplink.deadline(gap.is_some());
+        let control = self.control_destination().and_then(|_| self.control.deadline());
+        [gap, up, self.downlink.deadline(), control, self.media_deadline()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        if self.closed {
+            return;
+        }
+        self.keep_opinion(now);
+        self.drain_reordered(now);
+        let behind_a_gap = self.reorder.deadline().is_some();
+        self.uplink.fill(now, behind_a_gap, &mut self.events);
+        self.downlink.report_drained(now, &mut self.events);
+        if self.media_deadline().is_some_and(|deadline| deadline <= now) {
+            self.timeout_reported = true;
+            self.push_event(LegEvent::MediaTimeout);
+        }
+        self.bound_events();
+    }
+
+    fn quality(&self) -> LegQuality {
+        let (mos, mos_min) = self.opinion.of_call(self.delay()).unzip();
+        let law = self.params.as_ref().map(|params| params.law);
+        LegQuality {
+            codec: match law {
+                Some(Law::Mu) => "PCMU".into(),
+                Some(Law::A) => "PCMA".into(),
+                None => String::new(),
+            },
+            packets_received: self.stats.received(),
+            packets_sent: self.downlink.packets(),
+            packets_lost: self.stats.lost(),
+            packets_late: self.stats.late(),
+            jitter_ms: self.stats.jitter().as_secs_f64() * 1e3,
+            mos,
+            mos_min,
+            rtt_ms: self.control.round_trip().map(|rtt| rtt.as_secs_f64() * 1e3),
+            remote_jitter_ms: self.control.remote_jitter().map(|jitter| jitter.as_secs_f64() * 1e3),
+            remote_loss_ratio: self.control.remote_loss(self.downlink.packets()),
+        }
+    }
+
+    fn live_mos(&self) -> Option<f64> {
+        self.opinion.live(self.delay())
+    }
+
+    fn close(&mut self, now: Instant) {
+        if !self.closed {
+            self.closed = true;
+            self.control.close(now, self.downlink.packets() > 0);
+        }
     }
 }
 

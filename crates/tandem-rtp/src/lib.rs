@@ -40,4 +40,3 @@ pub use rtcp::{
 };
 pub use stats::ReceptionStats;
 pub use telephone_event::{DigitReceiver, TelephoneEvent};
-pub use uplink_queue::{Origin, UplinkFrame};

@@ -5,13 +5,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tandem_call::LegEvent;
+use tandem_call::{LegEvent, Origin, UplinkFrame};
 use tandem_media::{
     Activity, AudioFormat, Concealer, Law, Resampler, SampleRate, VoiceActivity, g711,
 };
 
 use crate::{
-    ArrivedPacket, Origin, UplinkFrame,
+    ArrivedPacket,
     uplink_queue::{Frame, UplinkQueue},
 };
 

@@ -2,6 +2,7 @@
 
 use std::{collections::VecDeque, time::Instant};
 
+use tandem_call::{Origin, UplinkFrame};
 use tandem_media::AudioFormat;
 
 /// Frames that may wait. A caller that polls after each packet never sees more than a handful.
@@ -9,32 +10,6 @@ const MAX_FRAMES: usize = 64;
 
 /// Bytes already read that may lie before the frames still waiting.
 const MAX_SLACK: usize = 16 * 1024;
-
-/// Where a frame's audio comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Origin {
-    /// A packet of the caller.
-    Caller,
-    /// Lost or late packets, concealed.
-    Concealed,
-    /// Nothing came, or it is not for the model to hear.
-    Silence,
-}
-
-/// Audio for the model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct UplinkFrame<'a> {
-    /// Samples in `format`; of the same length as the packet they came in.
-    pub audio: &'a [u8],
-    /// How to read them: the uplink format at the time the packet came.
-    pub format: AudioFormat,
-    /// Somebody speaks, pauses of up to 200 ms included.
-    pub speech: bool,
-    /// When the packet arrived, or the silence was made.
-    pub arrival: Instant,
-    /// Where it comes from.
-    pub origin: Origin,
-}
 
 /// A frame without its bytes.
 #[derive(Debug, Clone, Copy)]

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tandem_call::ItemId;
+use tandem_call::{ItemId, MediaLeg};
 use tandem_media::{AudioFormat, Law, Ptime, SampleRate};
 use tandem_rtp::{Direction, Latching, LegConfig, MediaParams, RtpLeg, RtpPacket};
 
@@ -63,6 +63,7 @@ fn run(format: AudioFormat, warm_up: u64, frames: u64) -> u64 {
         first_sequence: 0,
         first_timestamp: 0,
         cname: "tandem".into(),
+        law: Law::Mu,
         uplink: format,
         media_timeout: Duration::from_secs(30),
         seed: 3,
@@ -90,7 +91,7 @@ fn run(format: AudioFormat, warm_up: u64, frames: u64) -> u64 {
     let mut late_waits = false;
     // The playout queue grows to what the model sends ahead: here once, two seconds.
     leg.play(start, ItemId(0), format, &model_audio.repeat(50));
-    leg.clear();
+    leg.clear(start);
     let (mut up, mut down, mut before) = (0, 0, 0);
     for n in 0..warm_up + frames {
         if n == warm_up {

@@ -460,7 +460,7 @@ fn agent(choices: &mut Choices<'_>) -> (AgentSpec, u8) {
     let (greeting, limits, models) = (choices.byte(), choices.byte(), choices.byte());
     let taste = choices.byte();
     let drain = choices.millis([0, 500, 2_000, 10_000]);
-    let target = TransferTarget { kind: TransferKind::Extension, target: "200".into() };
+    let target = TransferTarget::new(TransferKind::Extension, "200");
     let spec = AgentSpec {
         agent_id: "reception".into(),
         system_prompt: String::new(),
@@ -509,6 +509,8 @@ fn kind(output: &Output) -> &'static str {
         Output::Signal(SignalCommand::Reject { .. }) => "reject",
         Output::Signal(SignalCommand::HangUp { .. }) => "hang up",
         Output::Signal(SignalCommand::Transfer { .. }) => "transfer",
+        Output::Signal(SignalCommand::Annotate { .. }) => "annotate",
+        Output::Signal(SignalCommand::BreakPlayback) => "break playback",
         Output::Model(ModelCommand::Greet(_)) => "greet",
         Output::Model(ModelCommand::Digits(_)) => "digits",
         Output::Model(ModelCommand::Say(_)) => "say",

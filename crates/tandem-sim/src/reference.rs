@@ -395,6 +395,7 @@ impl Reference {
                     && !self.transferring(now);
                 (answered || again, Signalling::Transferring(now))
             }
+            SignalCommand::Annotate { .. } | SignalCommand::BreakPlayback => return Ok(()),
         };
         check(allowed, || format!("{command:?} while {:?}", self.signalling))?;
         self.signalling = next;

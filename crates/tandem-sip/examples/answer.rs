@@ -44,7 +44,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             });
             if let Some(target) = target {
                 tokio::time::sleep(Duration::from_millis(500)).await;
-                let target = TransferTarget { kind: TransferKind::Extension, target };
+                let target = TransferTarget::new(TransferKind::Extension, target);
                 call.dialog.transfer(target, Vec::new());
             }
             while let Some(event) = call.events.recv().await {

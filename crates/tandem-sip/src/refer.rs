@@ -248,7 +248,7 @@ mod tests {
     use crate::message::Method;
 
     fn target(kind: TransferKind, target: &str) -> TransferTarget {
-        TransferTarget { kind, target: target.into() }
+        TransferTarget::new(kind, target)
     }
 
     #[test]

@@ -200,7 +200,7 @@ async fn a_transfer_to_a_peer_that_takes_none_comes_back() {
     let mut call = incoming(&mut calls).await;
     call.dialog.accept(media(40000, &[Law::Mu]));
     call.dialog.transfer(
-        TransferTarget { kind: TransferKind::Extension, target: "2001".into() },
+        TransferTarget::new(TransferKind::Extension, "2001"),
         Vec::new(),
     );
     let outcome = loop {

@@ -117,6 +117,15 @@ impl CallMachine {
         }
     }
 
+    /// The PBX moved the caller elsewhere, without being asked by us.
+    pub(super) fn handle_taken_over(&mut self, now: Instant) {
+        if !matches!(self.phase, Phase::Transferred | Phase::Closing(_) | Phase::Ended) {
+            self.let_go(now);
+            self.phase = Phase::Transferred;
+            self.timers.start(Timer::Transfer, now, SIGNALLING_PATIENCE);
+        }
+    }
+
     /// The transfer takes too long, or nobody hangs up after it.
     pub(super) fn handle_transfer_timeout(&mut self, now: Instant) {
         match self.phase {

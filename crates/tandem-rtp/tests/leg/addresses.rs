@@ -1,4 +1,5 @@
-use tandem_rtp::{Latching, MediaParams, Origin, RtpError};
+use tandem_call::Origin;
+use tandem_rtp::{Latching, MediaParams, RtpError};
 
 use crate::world::{MU, PEER, World, address, assert_same, millis, numbered, params};
 

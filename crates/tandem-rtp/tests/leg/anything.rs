@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
-use tandem_call::{Digit, LegEvent};
+use tandem_call::{Digit, LegEvent, MediaLeg};
 use tandem_media::{AudioFormat, Law, Ptime, SampleRate};
 use tandem_rtp::{Direction, Latching, MediaParams, TelephoneEvent};
 

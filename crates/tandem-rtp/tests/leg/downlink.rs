@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use tandem_call::{Cut, Digit, ItemId, LegEvent};
+use tandem_call::{Cut, Digit, ItemId, LegEvent, MediaLeg};
 use tandem_media::{AudioFormat, Law, Ptime, SampleRate, g711};
 use tandem_rtp::{RtpPacket, SendDigitsError};
 

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
-use tandem_call::LegEvent;
-use tandem_rtp::{Direction, MediaParams, Origin};
+use tandem_call::{LegEvent, Origin};
+use tandem_rtp::{Direction, MediaParams};
 
 use crate::world::{MU, PEER, World, address, millis, numbered, params, voice};
 

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use tandem_call::MediaLeg;
 use tandem_rtp::{
     Channel, Direction, Latching, MediaParams, NtpTime, ReportBlock, RtcpCompound, RtcpPacket,
     RtpError, SenderInfo, mos, write_cname, write_report,

@@ -1,8 +1,8 @@
 use std::time::Duration;
 
-use tandem_call::{Digit, LegEvent};
+use tandem_call::{Digit, LegEvent, MediaLeg, Origin};
 use tandem_media::{AudioFormat, Law, SampleRate, g711};
-use tandem_rtp::{Origin, TelephoneEvent};
+use tandem_rtp::TelephoneEvent;
 
 use crate::world::{MU, World, assert_same, millis, numbered, voice};
 

@@ -6,10 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tandem_call::{ItemId, LegEvent};
+use tandem_call::{ItemId, LegEvent, MediaLeg, Origin};
 use tandem_media::{AudioFormat, Law, Ptime};
 use tandem_rtp::{
-    Channel, Direction, Latching, LegConfig, MediaParams, Origin, RtpLeg, RtpPacket, TelephoneEvent,
+    Channel, Direction, Latching, LegConfig, MediaParams, RtpLeg, RtpPacket, TelephoneEvent,
 };
 
 pub(crate) const PEER: &str = "192.0.2.1:4000";
@@ -110,6 +110,7 @@ impl World {
             first_sequence: 65_500,
             first_timestamp: u32::MAX - 2_000,
             cname: "tandem@test".into(),
+            law: Law::Mu,
             uplink,
             media_timeout: Duration::from_secs(30),
             seed: 1,
@@ -284,7 +285,7 @@ impl World {
     }
 
     pub(crate) fn clear(&mut self) {
-        self.leg.clear();
+        self.leg.clear(self.now);
         self.drain();
     }
 

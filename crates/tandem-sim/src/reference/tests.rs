@@ -34,7 +34,7 @@ fn audio() -> Stimulus {
 }
 
 fn transfer() -> Output {
-    let target = TransferTarget { kind: TransferKind::Extension, target: "1".into() };
+    let target = TransferTarget::new(TransferKind::Extension, "1");
     Output::Signal(SignalCommand::Transfer { target, headers: Vec::new() })
 }
 

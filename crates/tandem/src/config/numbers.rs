@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use tandem_call::{TransferKind, TransferTarget};
+use tandem_call::{TransferKind, TransferMode, TransferTarget};
 
 use super::{
     listeners::printable,
@@ -105,9 +105,10 @@ pub(crate) fn read_target(value: &Value<'_, '_>) -> Option<TransferTarget> {
     let mut section = value.section()?;
     let kind = section.value("type");
     let target = section.value("target");
+    let mode = section.value("mode").map(|mode| mode.parsed(parse_mode));
     let path = value.path().to_owned();
     let (span, mistakes) = (section.span().clone(), section.mistakes());
-    section.finish(&["mode", "announce", "timeout_s", "on_failure"]);
+    section.finish(&["announce", "timeout_s", "on_failure"]);
     let (Some(kind), Some(target)) = (kind, target) else {
         mistakes.error_with_fix(
             &span,
@@ -121,7 +122,16 @@ pub(crate) fn read_target(value: &Value<'_, '_>) -> Option<TransferTarget> {
         Some(kind) => parse_target(kind, text),
         None => printable(text, 256).map(str::to_owned),
     });
-    Some(TransferTarget { kind: kind?, target: target? })
+    let mode = mode.unwrap_or(Some(TransferMode::Blind));
+    Some(TransferTarget { kind: kind?, target: target?, mode: mode? })
+}
+
+fn parse_mode(name: &str) -> Result<TransferMode, String> {
+    match name {
+        "blind" => Ok(TransferMode::Blind),
+        "attended" => Ok(TransferMode::Attended),
+        _ => Err("is not \"blind\" or \"attended\"".to_owned()),
+    }
 }
 
 /// The kind of transfer target called `name`.

@@ -435,7 +435,7 @@ fn the_example_file_is_understood_and_names_every_key() {
     assert_eq!(agent.models, ["gemini", "openai"]);
     assert_eq!(
         agent.departments["sales"],
-        TransferTarget { kind: TransferKind::Queue, target: "sales".into() }
+        TransferTarget::new(TransferKind::Queue, "sales")
     );
     assert_eq!(agent.max_concurrent_calls, Some(50));
     assert!(!config.agents["after-hours"].enabled);

@@ -320,7 +320,9 @@ impl Line<'_> {
             DialogEvent::Signal(SignalEvent::Digit(digit)) => {
                 self.phone.note(now, &format!("they press {digit} (SIP INFO)"));
             }
-            DialogEvent::Signal(SignalEvent::Transfer(_)) => {} // We never ask for one.
+            DialogEvent::Signal(
+                SignalEvent::Transfer(_) | SignalEvent::TakenOver | SignalEvent::Playback(_),
+            ) => {} // We never ask for one.
         }
     }
 

@@ -5,8 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tandem_call::{Digit, ItemId, LegEvent, LegQuality};
-use tandem_media::{AudioFormat, SampleRate, g711};
+use tandem_call::{Digit, ItemId, LegEvent, LegQuality, MediaLeg};
+use tandem_media::{AudioFormat, Law, SampleRate, g711};
 use tandem_rtp::{Channel, LegConfig, MediaParams, RtpLeg, RtpPacket, Transmit, is_rtcp};
 
 use super::{
@@ -69,6 +69,7 @@ impl Phone {
             first_sequence: (seed >> 16) as u16 & 0x7FFF,
             first_timestamp: seed as u32,
             cname: "tandem-call".into(),
+            law: Law::Mu,
             uplink: FORMAT,
             media_timeout,
             seed,
@@ -311,7 +312,7 @@ impl Phone {
 
 #[cfg(test)]
 mod tests {
-    use tandem_media::{Law, Ptime};
+    use tandem_media::Ptime;
     use tandem_rtp::{Direction, Latching};
 
     use super::*;

@@ -57,7 +57,7 @@ pub(super) fn agent() -> AgentSpec {
         tool_timeout: ms(9_000),
         late_results: LateResults::Discard,
         transfer: TransferRoutes {
-            agent: Some(TransferTarget { kind: TransferKind::Extension, target: "200".into() }),
+            agent: Some(TransferTarget::new(TransferKind::Extension, "200")),
             ..TransferRoutes::default()
         },
         transfer_timeout: ms(30_000),

@@ -311,7 +311,7 @@ fn before_the_answer_the_caller_may_only_give_up() {
 }
 
 fn refer(world: &mut World) -> Sent {
-    let target = TransferTarget { kind: TransferKind::Extension, target: "2001".into() };
+    let target = TransferTarget::new(TransferKind::Extension, "2001");
     let done = world.order(Order::Transfer(target, vec![("X-Summary".into(), "billing".into())]));
     sent(&done).remove(0)
 }
@@ -448,11 +448,11 @@ fn a_hang_up_during_a_transfer_reports_it_as_failed_first() {
 #[test]
 fn a_bad_target_and_a_second_transfer_fail_at_once() {
     let (mut world, _) = World::answered("", settings());
-    let bad = TransferTarget { kind: TransferKind::Sip, target: "sip:".into() };
+    let bad = TransferTarget::new(TransferKind::Sip, "sip:");
     let done = world.order(Order::Transfer(bad, Vec::new()));
     assert!(sent(&done).is_empty() && events(&done).len() == 1);
     refer(&mut world);
-    let second = TransferTarget { kind: TransferKind::Queue, target: "1".into() };
+    let second = TransferTarget::new(TransferKind::Queue, "1");
     let done = world.order(Order::Transfer(second, Vec::new()));
     assert!(sent(&done).is_empty() && events(&done).len() == 1);
 }
@@ -507,7 +507,7 @@ fn a_refer_over_udp_stays_below_the_size_of_a_packet() {
         world.transport = transport;
         world.receive(&invite("", OFFER));
         world.order(Order::Accept(local()));
-        let target = TransferTarget { kind: TransferKind::Extension, target: "2001".into() };
+        let target = TransferTarget::new(TransferKind::Extension, "2001");
         let done = world.order(Order::Transfer(target, headers.clone()));
         let refer = sent(&done).remove(0).request;
         let names: Vec<_> = refer

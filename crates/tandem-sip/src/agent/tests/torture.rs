@@ -313,7 +313,7 @@ proptest! {
             match what {
                 0..60 => done.extend(world.receive(&messages[what % messages.len()])),
                 _ => {
-                    let target = TransferTarget { kind: TransferKind::Extension, target: "1".into() };
+                    let target = TransferTarget::new(TransferKind::Extension, "1");
                     let order = match what {
                         60..64 => Order::Progress,
                         64..69 => Order::Accept(local()),

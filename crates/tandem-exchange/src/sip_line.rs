@@ -1,0 +1,197 @@
+//! The wire side of a SIP call: its dialog, its RTP and RTCP sockets.
+
+use std::{
+    io,
+    net::SocketAddr,
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use tandem_call::{CallId, HangupCause, SignalCommand, SignalEvent};
+use tandem_rtp::{Channel, RtpLeg};
+use tandem_sip::{DialogEvent, DialogHandle, LocalMedia, Rejection};
+use tokio::{io::ReadBuf, net::UdpSocket, sync::mpsc};
+
+use crate::{CallCore, ports::PortPair, task::Line};
+
+/// Largest datagram taken; RTP of 60 ms of G.711 is 492 bytes.
+const DATAGRAM: usize = 2048;
+
+/// What a SIP call needs from outside.
+pub(crate) struct SipPorts {
+    /// RTP and RTCP.
+    pub(crate) media: PortPair,
+    /// Our end of the media, for SDP.
+    pub(crate) local: LocalMedia,
+    /// Orders to signalling.
+    pub(crate) dialog: DialogHandle,
+    /// Reports of signalling.
+    pub(crate) events: mpsc::Receiver<DialogEvent>,
+    /// The call, as headers name it.
+    pub(crate) call_id: CallId,
+    /// The agent, for the headers of a transfer.
+    pub(crate) agent_id: String,
+}
+
+/// A SIP call's dialog and sockets.
+pub(crate) struct SipLine {
+    rtp: UdpSocket,
+    rtcp: UdpSocket,
+    local: LocalMedia,
+    dialog: DialogHandle,
+    events: mpsc::Receiver<DialogEvent>,
+    call_id: CallId,
+    agent_id: String,
+    datagram: Box<[u8; DATAGRAM]>,
+    signalling_gone: bool,
+    malformed: u64,
+    unsent: u64,
+}
+
+impl SipLine {
+    /// Takes the sockets over to this worker. Fails, with 503 to the caller, when it can't have them.
+    pub(crate) fn new(ports: SipPorts) -> io::Result<Self> {
+        let SipPorts { media, local, dialog, events, call_id, agent_id } = ports;
+        let sockets = UdpSocket::from_std(media.rtp)
+            .and_then(|rtp| Ok((rtp, UdpSocket::from_std(media.rtcp)?)));
+        let (rtp, rtcp) = sockets.inspect_err(|_| dialog.reject(Rejection::status(503)))?;
+        Ok(Self {
+            rtp,
+            rtcp,
+            local,
+            dialog,
+            events,
+            call_id,
+            agent_id,
+            datagram: Box::new([0; DATAGRAM]),
+            signalling_gone: false,
+            malformed: 0,
+            unsent: 0,
+        })
+    }
+
+    fn poll_rtp(&mut self, cx: &mut Context<'_>, core: &mut CallCore, now: Instant) -> bool {
+        let Some((length, source)) = receive(&self.rtp, cx, &mut self.datagram[..]) else {
+            return false;
+        };
+        if core.handle_rtp(now, source, &self.datagram[..length]).is_err() {
+            self.malformed += 1;
+        }
+        true
+    }
+
+    fn poll_rtcp(&mut self, cx: &mut Context<'_>, core: &mut CallCore, now: Instant) -> bool {
+        let Some((length, source)) = receive(&self.rtcp, cx, &mut self.datagram[..]) else {
+            return false;
+        };
+        if core.handle_rtcp(now, source, &self.datagram[..length]).is_err() {
+            self.malformed += 1;
+        }
+        true
+    }
+
+    fn poll_signalling(&mut self, cx: &mut Context<'_>, core: &mut CallCore, now: Instant) -> bool {
+        if self.signalling_gone {
+            return false;
+        }
+        match self.events.poll_recv(cx) {
+            Poll::Ready(Some(DialogEvent::Media(params))) => core.handle_media(now, params),
+            Poll::Ready(Some(DialogEvent::Signal(event))) => core.handle_signal(now, event),
+            Poll::Ready(Some(DialogEvent::Ringing | DialogEvent::Failed { .. })) => {} // Of outgoing calls only.
+            Poll::Ready(None) => {
+                self.signalling_gone = true;
+                let cause = HangupCause::NormalTemporaryFailure; // Ignored when the call is over already.
+                core.handle_signal(now, SignalEvent::HungUp { cause });
+            }
+            Poll::Pending => return false,
+        }
+        true
+    }
+}
+
+impl Line for SipLine {
+    type Leg = RtpLeg;
+
+    fn poll(&mut self, cx: &mut Context<'_>, core: &mut CallCore, now: Instant) -> bool {
+        let mut progress = self.poll_rtp(cx, core, now);
+        progress |= self.poll_rtcp(cx, core, now);
+        progress | self.poll_signalling(cx, core, now)
+    }
+
+    fn transmit(&mut self, core: &mut CallCore, now: Instant) {
+        let mut sent = false;
+        while let Some(transmit) = core.poll_transmit(now) {
+            let socket = match transmit.channel {
+                Channel::Rtp => &self.rtp,
+                Channel::Rtcp => &self.rtcp,
+            };
+            if socket.try_send_to(transmit.bytes, transmit.destination).is_err() {
+                self.unsent += 1; // A full socket buffer or an unreachable peer: late audio is worth nothing.
+            }
+            sent = true;
+        }
+        if sent {
+            core.after_transmit(now);
+        }
+    }
+
+    fn signal(&mut self, _core: &mut CallCore, _now: Instant, command: SignalCommand) {
+        let dialog = &self.dialog;
+        match command {
+            SignalCommand::Answer => dialog.accept(self.local.clone()),
+            SignalCommand::Reject { cause } => dialog.reject(rejection(cause)),
+            SignalCommand::HangUp { cause } => dialog.hang_up(cause),
+            SignalCommand::Transfer { target, mut headers } => {
+                headers.push(("X-Tandem-Call-ID".into(), self.call_id.to_string()));
+                headers.push(("X-Tandem-Agent".into(), self.agent_id.clone()));
+                dialog.transfer(target, headers);
+            }
+            SignalCommand::Annotate { .. } | SignalCommand::BreakPlayback => {} // SIP has no place for them.
+        }
+    }
+}
+
+impl Drop for SipLine {
+    fn drop(&mut self) {
+        if self.malformed + self.unsent > 0 {
+            let (malformed, unsent) = (self.malformed, self.unsent);
+            tracing::debug!(call_id = %self.call_id, malformed, unsent, "datagrams ignored or not sent");
+        }
+    }
+}
+
+fn receive(
+    socket: &UdpSocket,
+    cx: &mut Context<'_>,
+    buffer: &mut [u8],
+) -> Option<(usize, SocketAddr)> {
+    loop {
+        let mut buffer = ReadBuf::new(buffer);
+        match socket.poll_recv_from(cx, &mut buffer) {
+            Poll::Ready(Ok(source)) => {
+                let source = SocketAddr::new(source.ip().to_canonical(), source.port()); // Off a dual-stack socket.
+                return Some((buffer.filled().len(), source));
+            }
+            Poll::Ready(Err(_)) => {} // An ICMP error of an earlier packet, reported here and cleared by it.
+            Poll::Pending => return None,
+        }
+    }
+}
+
+/// The final response for a call that is refused before the answer (RFC 3261 §21, Q.850 as PBXs map it).
+fn rejection(cause: HangupCause) -> Rejection {
+    Rejection::status(match cause {
+        HangupCause::UnallocatedNumber => 404,
+        HangupCause::UserBusy => 486,
+        HangupCause::CallRejected => 403,
+        HangupCause::IncompatibleDestination => 488,
+        HangupCause::NormalClearing
+        | HangupCause::NoUserResponse
+        | HangupCause::NoAnswer
+        | HangupCause::NormalUnspecified => 480,
+        HangupCause::OriginatorCancel => 487,
+        HangupCause::NormalCircuitCongestion
+        | HangupCause::NormalTemporaryFailure
+        | HangupCause::RecoveryOnTimerExpire => 503,
+    })
+}
