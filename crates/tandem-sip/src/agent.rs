@@ -32,20 +32,31 @@ const LINGER: Duration = Duration::from_secs(32);
 const NOTIFY_LINGER: Duration = Duration::from_secs(5);
 const MAX_LINGERING: usize = 65_536;
 
-/// A call that came in, before it has channels.
+/// A call that came in, before it has channels; [`crate::IncomingCall`] says more of each field.
 #[derive(Debug)]
-pub(crate) struct Invitation {
-    pub(crate) id: DialogId,
-    pub(crate) sip_call_id: String,
-    pub(crate) source: SocketAddr,
-    pub(crate) local: IpAddr,
-    pub(crate) trusted: bool,
-    pub(crate) authenticated: Option<String>,
-    pub(crate) from: Party,
-    pub(crate) called: String,
-    pub(crate) request_uri: String,
-    pub(crate) headers: Vec<(String, String)>,
-    pub(crate) offered: Option<Vec<Law>>,
+pub struct Invitation {
+    /// Its dialog.
+    pub id: DialogId,
+    /// The Call-ID of the INVITE.
+    pub sip_call_id: String,
+    /// Where the INVITE came from.
+    pub source: SocketAddr,
+    /// The address the caller reaches us at.
+    pub local: IpAddr,
+    /// Whether the source is trusted by its address.
+    pub trusted: bool,
+    /// The user name that authenticated, if one had to.
+    pub authenticated: Option<String>,
+    /// The caller.
+    pub from: Party,
+    /// The dialled number.
+    pub called: String,
+    /// The Request-URI as received.
+    pub request_uri: String,
+    /// Headers worth keeping with the call.
+    pub headers: Vec<(String, String)>,
+    /// G.711 codecs of the offer that we have in common; none when the INVITE has no offer.
+    pub offered: Option<Vec<Law>>,
 }
 
 /// What happened at the door so far.

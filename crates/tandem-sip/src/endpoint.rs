@@ -34,7 +34,7 @@ const INCOMING: usize = 256;
 /// Events of one dialog that its owner has not looked at yet.
 const EVENTS: usize = 64;
 /// Ids of calls we place are above those of calls that come in.
-const OUTGOING_IDS: u64 = 1 << 63;
+pub(crate) const OUTGOING_IDS: u64 = 1 << 63;
 /// How long a shutdown waits for the last BYEs.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 /// Name resolution of a call's URI.

@@ -22,8 +22,7 @@ impl Secret {
         Ok(Self(bytes))
     }
 
-    /// Always the same, for tests.
-    #[cfg(test)]
+    /// Always the same: for tests, and for agents without a network.
     pub(crate) fn fixed(seed: u8) -> Self {
         Self([seed; 32])
     }

@@ -1,7 +1,7 @@
 //! The SIP user agent: offer/answer, dialogs, session timers, REFER, admission, authentication.
 //!
 //! Everything above transactions is pure and runs on a clock handed in; `endpoint` is the shell that owns the
-//! sockets, and `stack` is the boundary behind which messages travel.
+//! sockets, `offline` does without any, and `stack` is the boundary behind which messages travel.
 
 mod action;
 mod admission;
@@ -17,6 +17,7 @@ mod headers;
 mod ids;
 pub mod message;
 mod offer_answer;
+pub mod offline;
 mod refer;
 pub mod sdp;
 mod session_timer;
@@ -24,7 +25,7 @@ mod settings;
 mod stack;
 pub mod uri;
 
-pub use agent::DoorStats;
+pub use agent::{DoorStats, Invitation};
 pub use call::{
     DialogEvent, DialogHandle, DialogId, IncomingCall, LocalMedia, OutgoingCall, Rejection,
 };

@@ -219,11 +219,6 @@ impl Request {
         if method == self.method { Ok(number) } else { Err(MessageError::Header("CSeq")) }
     }
 
-    /// The topmost Via.
-    pub fn via(&self) -> Result<Via, MessageError> {
-        top_via(&self.headers)
-    }
-
     /// Checks what every request needs to be answered (RFC 3261 §8.1.1).
     pub fn check(&self) -> Result<(), MessageError> {
         self.via()?;
@@ -304,6 +299,11 @@ macro_rules! common {
             pub fn set_body(&mut self, content_type: &str, body: impl Into<Vec<u8>>) {
                 self.headers.set("Content-Type", content_type);
                 self.body = body.into();
+            }
+
+            /// The topmost Via.
+            pub fn via(&self) -> Result<Via, MessageError> {
+                top_via(&self.headers)
             }
 
             /// From.

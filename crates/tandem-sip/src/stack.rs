@@ -275,17 +275,7 @@ impl Stack {
     pub(crate) fn cancel(&mut self, invite: ClientId, cancel: ClientId, reason: &str) {
         let sent = self.clients.get(&invite).and_then(|running| running.sent.clone());
         let Some((invite, to)) = sent else { return self.report_over(cancel) };
-        let mut request = Request::new(Method::Cancel, invite.uri.clone());
-        for (name, value) in invite.headers.iter() {
-            if ["From", "To", "Call-ID", "Route", "Max-Forwards", "User-Agent"].contains(&name) {
-                request.headers.push(name, value);
-            }
-        }
-        // The same branch names the transaction to cancel.
-        request.headers.push_front("Via", invite.headers.get("Via").unwrap_or_default());
-        request.headers.push("CSeq", format!("{} CANCEL", invite.cseq().unwrap_or_default()));
-        request.headers.push("Reason", reason);
-        self.start(cancel, request, to);
+        self.start(cancel, cancel_of(&invite, reason), to);
     }
 
     fn start(&mut self, id: ClientId, request: Request, to: Target) {
@@ -432,7 +422,7 @@ impl Drop for Stack {
 
 impl Target {
     /// Where to send, unless the host is a name.
-    fn socket_address(&self) -> Option<SocketAddr> {
+    pub(crate) fn socket_address(&self) -> Option<SocketAddr> {
         Some(SocketAddr::new(self.host.parse().ok()?, self.port.unwrap_or(5060)))
     }
 }
@@ -525,7 +515,23 @@ async fn pump_timers(inner: EndpointInnerRef) {
     }
 }
 
-fn via(to: &Target, branch: &str) -> String {
+/// The CANCEL of an INVITE that was sent (RFC 3261 §9.1).
+pub(crate) fn cancel_of(invite: &Request, reason: &str) -> Request {
+    let mut request = Request::new(Method::Cancel, invite.uri.clone());
+    for (name, value) in invite.headers.iter() {
+        if ["From", "To", "Call-ID", "Route", "Max-Forwards", "User-Agent"].contains(&name) {
+            request.headers.push(name, value);
+        }
+    }
+    // The same branch names the transaction to cancel.
+    request.headers.push_front("Via", invite.headers.get("Via").unwrap_or_default());
+    request.headers.push("CSeq", format!("{} CANCEL", invite.cseq().unwrap_or_default()));
+    request.headers.push("Reason", reason);
+    request
+}
+
+/// The Via of a request to `to`.
+pub(crate) fn via(to: &Target, branch: &str) -> String {
     let sent_by = host_text(&to.local.ip().to_string(), Some(to.local.port()));
     format!("SIP/2.0/{} {sent_by};rport;branch=z9hG4bK{branch}", to.transport.name())
 }
