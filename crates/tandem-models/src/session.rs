@@ -68,7 +68,7 @@ pub fn open(
 /// A session over a websocket, in any dialect.
 pub struct WsSession<D: ModelDialect> {
     settings: Arc<ModelSettings>,
-    capabilities: &'static Capabilities,
+    capabilities: Capabilities,
     input: AudioFormat,
     /// The connection that speaks, or the last one that did.
     link: Link<D>,
@@ -107,7 +107,7 @@ impl<D: ModelDialect> WsSession<D> {
         now: Instant,
     ) -> Self {
         Self {
-            capabilities: dialect.capabilities(),
+            capabilities: dialect.capabilities().clone(),
             input,
             link: Link::dial(dialect, now + settings.handshake_timeout),
             settings: Arc::clone(settings),
@@ -342,7 +342,7 @@ impl<D: ModelDialect> WsSession<D> {
 
 impl<D: ModelDialect> ModelSession for WsSession<D> {
     fn capabilities(&self) -> &Capabilities {
-        self.capabilities
+        &self.capabilities
     }
 
     fn send_audio(&mut self, _now: Instant, audio: &[u8]) {
@@ -367,7 +367,11 @@ impl<D: ModelDialect> ModelSession for WsSession<D> {
             ModelCommand::Renew { history } => self.renew(now, history),
             command if self.link.is_ready() => self.run(now, command),
             // They are about audio of a connection that is gone.
-            ModelCommand::Truncate { .. } | ModelCommand::Forget { .. } | ModelCommand::Cancel
+            ModelCommand::Truncate { .. }
+            | ModelCommand::Forget { .. }
+            | ModelCommand::Cancel
+            | ModelCommand::TurnStarted { .. }
+            | ModelCommand::TurnEnded
                 if self.link.ready_since().is_some() => {}
             command => {
                 if self.commands.len() < MAX_WAITING_COMMANDS {

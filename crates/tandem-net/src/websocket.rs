@@ -114,11 +114,18 @@ pub struct Closure {
     pub reason: String,
 }
 
+/// What a message is sent as (RFC 6455 §5.6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum MessageKind {
+    Text,
+    Binary,
+}
+
 /// What comes from the peer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Incoming {
-    /// One whole message; text and binary are alike.
-    Message(Bytes),
+    /// One whole message.
+    Message { kind: MessageKind, bytes: Bytes },
     /// The connection is over. Nothing more comes.
     Closed(Closure),
 }
@@ -199,7 +206,8 @@ async fn connect_tcp(host: &str, port: u16) -> Result<TcpStream, ConnectError> {
         .map_err(|error| ConnectError::Connect { host: format!("{host}:{port}"), error })
 }
 
-fn set_options(stream: &TcpStream) -> io::Result<()> {
+/// No delay for small frames, an early end for a dead path, and late data where it can be seen.
+pub(crate) fn set_options(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(DEAD_PATH))?;
@@ -236,14 +244,28 @@ impl WebSocket {
     ///
     /// `text` must be UTF-8. With less than a megabyte waiting it is never refused.
     pub fn send_text(&mut self, text: Bytes) -> Result<(), SendError> {
+        let text = Utf8Bytes::try_from(text)
+            .map_err(|error| SendError::Gone(format!("a message that is no text: {error}")))?;
+        self.send(Message::Text(text))
+    }
+
+    /// Hands over one binary message, as `send_text` does with text.
+    pub fn send_binary(&mut self, bytes: Bytes) -> Result<(), SendError> {
+        self.send(Message::Binary(bytes))
+    }
+
+    /// Asks the peer for a sign of life, so that a path that is dead or forgotten by a NAT shows as an end.
+    pub fn ping(&mut self) -> Result<(), SendError> {
+        self.send(Message::Ping(Bytes::new()))
+    }
+
+    fn send(&mut self, message: Message) -> Result<(), SendError> {
         if let Some(over) = &self.over {
             return Err(SendError::Gone(over.reason.clone()));
         }
-        let length = text.len();
-        let text = Utf8Bytes::try_from(text)
-            .map_err(|error| SendError::Gone(format!("a message that is no text: {error}")))?;
+        let length = message.len();
         self.unflushed = true;
-        match Pin::new(&mut self.inner).start_send(Message::Text(text)) {
+        match Pin::new(&mut self.inner).start_send(message) {
             Ok(()) => {
                 self.framed += frame_bytes(length);
                 Ok(())
@@ -270,10 +292,13 @@ impl WebSocket {
             let closure = match Pin::new(&mut self.inner).poll_next(cx) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Some(Ok(Message::Text(text)))) => {
-                    return Poll::Ready(Incoming::Message(text.into()));
+                    return Poll::Ready(Incoming::Message {
+                        kind: MessageKind::Text,
+                        bytes: text.into(),
+                    });
                 }
                 Poll::Ready(Some(Ok(Message::Binary(bytes)))) => {
-                    return Poll::Ready(Incoming::Message(bytes));
+                    return Poll::Ready(Incoming::Message { kind: MessageKind::Binary, bytes });
                 }
                 Poll::Ready(Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)))) => {
                     continue;

@@ -14,7 +14,7 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
 use tandem_net::{
-    Closure, ConnectError, Incoming, SendError, WebSocket, WebSocketRequest, connect,
+    Closure, ConnectError, Incoming, MessageKind, SendError, WebSocket, WebSocketRequest, connect,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -80,7 +80,8 @@ async fn text_goes_there_and_back_over_tls() {
     for length in [0, 1, 125, 126, 65_535, 65_536, 300_000] {
         let text = Bytes::from("x".repeat(length));
         socket.send_text(text.clone()).expect("room");
-        assert_eq!(next(&mut socket).await, Incoming::Message(text));
+        let back = Incoming::Message { kind: MessageKind::Text, bytes: text };
+        assert_eq!(next(&mut socket).await, back);
         poll_fn(|cx| socket.poll_flush(cx)).await;
         assert_eq!(socket.waiting(), 0);
     }

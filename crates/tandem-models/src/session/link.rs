@@ -17,6 +17,11 @@ use crate::{ModelDialect, Outbox, dialect::Verdict, failure};
 /// Messages taken from a socket before others get their turn.
 const MESSAGES_PER_POLL: usize = 32;
 
+/// A connection on which nothing came for this long is pinged, lest a proxy takes it for forgotten: nginx closes one
+/// whose server was silent for 60 s. No pong is waited for, since servers are known to answer late; TCP finds out what
+/// is dead.
+const PING_AFTER: Duration = Duration::from_secs(20);
+
 type Dialling = Pin<Box<dyn Future<Output = Result<WebSocket, ConnectError>>>>;
 
 /// What a poll or a command led to.
@@ -44,6 +49,8 @@ pub(super) struct Link<D> {
     state: State,
     handshake_until: Instant,
     ready_since: Option<Instant>,
+    /// When the next ping is due, if nothing comes before.
+    ping_at: Option<Instant>,
     out: Outbox,
 }
 
@@ -57,6 +64,7 @@ impl<D: ModelDialect> Link<D> {
             state: State::Dialling(dialling),
             handshake_until,
             ready_since: None,
+            ping_at: None,
             out: Outbox::default(),
         }
     }
@@ -98,7 +106,7 @@ impl<D: ModelDialect> Link<D> {
             State::Dialling(_) => Some(self.handshake_until),
             State::Open(_) => {
                 let handshake = self.ready_since.is_none().then_some(self.handshake_until);
-                [handshake, self.dialect.poll_timeout()].into_iter().flatten().min()
+                [handshake, self.ping_at, self.dialect.poll_timeout()].into_iter().flatten().min()
             }
         }
     }
@@ -162,6 +170,7 @@ impl<D: ModelDialect> Link<D> {
                 Poll::Ready(Ok(socket)) => {
                     self.state = State::Open(Box::new(socket));
                     self.dialect.open(now, &mut self.out);
+                    self.ping_at = Some(now + PING_AFTER);
                     done = true;
                     match self.flush_out(now) {
                         Step::Idle | Step::Busy => {}
@@ -174,13 +183,14 @@ impl<D: ModelDialect> Link<D> {
             let State::Open(socket) = &mut self.state else { return Step::Idle };
             let message = match socket.poll_incoming(cx) {
                 Poll::Pending => break,
-                Poll::Ready(Incoming::Message(message)) => message,
+                Poll::Ready(Incoming::Message { bytes, .. }) => bytes,
                 Poll::Ready(Incoming::Closed(closure)) => {
                     let failure = self.dialect.handle_close(closure.code, &closure.reason);
                     return self.end(failure);
                 }
             };
             done = true;
+            self.ping_at = Some(now + PING_AFTER);
             if let Err(error) = self.dialect.handle_message(now, &message, &mut self.out, sink) {
                 return self.end(failure::retry(Duration::ZERO, error.to_string()));
             }
@@ -198,6 +208,11 @@ impl<D: ModelDialect> Link<D> {
             }
         }
         if let State::Open(socket) = &mut self.state {
+            if self.ping_at.is_some_and(|at| at <= now) {
+                done = true;
+                self.ping_at = Some(now + PING_AFTER);
+                let _ = socket.ping(); // What is wrong with the socket shows when it is read.
+            }
             let _ = socket.poll_flush(cx);
         }
         match self.check_handshake(now) {
