@@ -1,0 +1,698 @@
+//! The signalling side of one call whose audio is forked to us: a pure machine on the channel of the switch.
+//!
+//! [`Channel`] takes the call's [`SignalCommand`]s, the channel's events, the results of its own orders and the state of
+//! the event socket, each with `now`, and gives [`ChannelOutput`]s: orders for the switch, [`SignalEvent`]s for the
+//! call, notes for the log. After each `handle_*` call `poll_output` is asked until it is empty; `poll_timeout` says when
+//! `handle_timeout` is next due. It is to be driven until [`Channel::is_done`]: legs it called may outlive the call's last
+//! event by a moment.
+//!
+//! The call hears of its end once, by `Cancelled` or `HungUp`, and of nothing after it. That end need not be the
+//! channel's: a caller who was transferred, or taken by somebody else at the switch, goes on without us.
+
+mod annotations;
+mod announcement;
+mod causes;
+mod controls;
+mod digits;
+mod files;
+mod fork;
+mod legs;
+mod outbox;
+mod template;
+mod transfer;
+mod transfer_plan;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tandem_call::{HangupCause, SignalCommand, SignalEvent};
+
+pub use self::{
+    controls::{ControlError, ListenerCall},
+    fork::{ForkPlan, ForkSource},
+    outbox::{ChannelNote, ChannelOrder, ChannelOutput, Ticket},
+    template::{Template, TemplateError},
+    transfer_plan::{
+        InlineTemplate, TargetError, TransferPlan, TransferPlanError, TransferRoute,
+        TransferSettings,
+    },
+};
+use self::{
+    annotations::Annotations, controls::Controls, digits::Twins, files::Files, fork::Fork,
+    legs::Ending, outbox::{Outbox, Purpose}, transfer::Transfer,
+};
+use crate::{
+    Cause, ChannelEvent, ChannelEventKind, ChannelNotice, ChannelUuid, Extension, Reply, SwitchCommand,
+    SwitchError,
+};
+
+/// An order that the event socket had no room for, or did not answer, is given again after this.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// A hang-up that nobody confirms is believed after this: longer than an event socket is usually away.
+const HANG_UP_PATIENCE: Duration = Duration::from_secs(40);
+
+/// After our part is over, the channel takes last variables for so long.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// And a fork that cannot be stopped is given up after this; the end of our websocket silences it anyway.
+const LONGEST_LEAVE: Duration = Duration::from_secs(60);
+
+/// Who calls, shown to whom the caller is transferred.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CallerIdentity {
+    /// The number.
+    pub number: Option<String>,
+    /// The name.
+    pub name: Option<String>,
+}
+
+/// What a channel machine needs to know of its channel.
+#[derive(Debug, Clone)]
+pub struct ChannelSettings {
+    /// The channel.
+    pub uuid: ChannelUuid,
+    /// Whether it is answered already.
+    pub answered: bool,
+    /// Who calls.
+    pub caller: CallerIdentity,
+    /// Who starts the fork, and how.
+    pub fork: ForkSource,
+    /// How transfers are done.
+    pub transfers: Arc<TransferPlan>,
+    /// Variables that go with the caller to a target, such as a tenant or a ticket; names and values as they are.
+    pub carried: Vec<(String, String)>,
+    /// Where a caller goes whose audio cannot be had; without one the call is hung up.
+    pub fallback: Option<Extension>,
+    /// What the names of new legs are made from: random, different for each call.
+    pub seed: u64,
+}
+
+/// What the event socket says about the channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChannelLink {
+    /// Nothing more is heard, nothing can be ordered.
+    Down,
+    /// It is up again, and the channel is still there.
+    Alive,
+    /// It is up again, and the channel is not there any more.
+    Gone,
+    /// It is up, but what happened to the channel in the last moments was not told.
+    Lagged,
+}
+
+/// Where the call is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// It rings.
+    Ringing,
+    /// The answer was ordered.
+    Answering { again: Option<Instant> },
+    /// The call is up.
+    Talking,
+    /// It was ordered to end.
+    HangingUp { cause: HangupCause, answered: bool, again: Option<Instant>, latest: Instant },
+    /// The call is over for us; the channel lives on with somebody else.
+    Left { until: Instant, latest: Instant },
+    /// Nothing more happens.
+    Over,
+}
+
+/// The signalling of one forked call.
+#[derive(Debug)]
+pub struct Channel {
+    settings: ChannelSettings,
+    out: Outbox,
+    phase: Phase,
+    link_up: bool,
+    /// The switch says so.
+    answered: bool,
+    held: bool,
+    /// Somebody took the channel out of its waiting.
+    moved: bool,
+    fork: Fork,
+    fallback_tried: bool,
+    files: Files,
+    annotations: Annotations,
+    transfer: Option<Transfer>,
+    /// The caller may still hear ringing that could not be stopped.
+    rings_on: bool,
+    endings: Vec<Ending>,
+    twins: Twins,
+    controls: Controls,
+    random: fastrand::Rng,
+}
+
+impl Channel {
+    /// A channel whose call has just come in; the event socket is up.
+    pub fn new(settings: ChannelSettings) -> Self {
+        Self {
+            out: Outbox::default(),
+            phase: Phase::Ringing,
+            link_up: true,
+            answered: settings.answered,
+            held: false,
+            moved: false,
+            fork: Fork::default(),
+            fallback_tried: false,
+            files: Files::default(),
+            annotations: Annotations::default(),
+            transfer: None,
+            rings_on: false,
+            endings: Vec::new(),
+            twins: Twins::default(),
+            controls: Controls::default(),
+            random: fastrand::Rng::with_seed(settings.seed),
+            settings,
+        }
+    }
+
+    /// The channel's name.
+    pub fn uuid(&self) -> &ChannelUuid {
+        &self.settings.uuid
+    }
+
+    /// Whether nothing more will be ordered or told.
+    pub fn is_done(&self) -> bool {
+        self.phase == Phase::Over && self.endings.is_empty()
+    }
+
+    /// The next output.
+    pub fn poll_output(&mut self) -> Option<ChannelOutput> {
+        self.out.poll()
+    }
+
+    /// When `handle_timeout` is due.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let endings = self.endings.iter().map(|ending| ending.due(self.link_up)).min();
+        let phase = match self.phase {
+            Phase::Ringing | Phase::Talking | Phase::Over => None,
+            Phase::Answering { again } => again,
+            Phase::HangingUp { again, latest, .. } => Some(again.map_or(latest, |at| at.min(latest))),
+            Phase::Left { until, latest } => {
+                Some(if self.fork.is_stopping() { latest } else { until })
+            }
+        };
+        let transfer = self.transfer.as_ref().map(Transfer::due);
+        let others = [self.fork.due(), self.files.due(), self.annotations.due()];
+        [endings, phase, transfer].into_iter().chain(others).flatten().min()
+    }
+
+    /// An order of the call.
+    pub fn handle_command(&mut self, now: Instant, command: SignalCommand) {
+        match command {
+            SignalCommand::Answer => self.answer(now),
+            SignalCommand::Reject { cause } | SignalCommand::HangUp { cause } => {
+                self.hang_up(now, cause);
+            }
+            SignalCommand::Transfer { target, headers } if self.is_live() => {
+                self.start_transfer(now, &target, headers);
+            }
+            SignalCommand::Transfer { .. } => {}
+            SignalCommand::Annotate { variables } => match self.phase {
+                Phase::Ringing | Phase::Answering { .. } | Phase::Talking | Phase::Left { .. } => {
+                    self.annotate(variables);
+                    if !self.is_live() {
+                        self.order_annotations();
+                    }
+                }
+                Phase::HangingUp { .. } | Phase::Over => {}
+            },
+            SignalCommand::BreakPlayback => self.break_playback(),
+        }
+    }
+
+    /// Something happened to the channel, or to a leg it called.
+    pub fn handle_event(&mut self, now: Instant, event: &ChannelEvent) {
+        if event.uuid == self.settings.uuid {
+            self.handle_own(now, &event.kind);
+            return;
+        }
+        if self.is_target(&event.uuid) {
+            self.handle_target(now, &event.uuid, &event.kind);
+        }
+        if let ChannelEventKind::HungUp { .. }
+        | ChannelEventKind::HungUpComplete { .. }
+        | ChannelEventKind::Destroyed = event.kind
+        {
+            self.leg_gone(&event.uuid);
+        }
+    }
+
+    /// What a watch of `uuid`, the channel or a leg it called, tells.
+    pub fn handle_notice(&mut self, now: Instant, uuid: &ChannelUuid, notice: &ChannelNotice) {
+        let own = *uuid == self.settings.uuid;
+        match notice {
+            ChannelNotice::Event(event) => self.handle_event(now, event),
+            ChannelNotice::Down { .. } if own => self.handle_link(now, ChannelLink::Down),
+            ChannelNotice::Alive if own => self.handle_link(now, ChannelLink::Alive),
+            ChannelNotice::Lagged if own => self.handle_link(now, ChannelLink::Lagged),
+            ChannelNotice::Gone if own => self.handle_link(now, ChannelLink::Gone),
+            ChannelNotice::Gone => {
+                let event = ChannelEvent::new(uuid.clone(), ChannelEventKind::Destroyed);
+                self.handle_event(now, &event);
+            }
+            ChannelNotice::Down { .. } | ChannelNotice::Alive | ChannelNotice::Lagged => {}
+        }
+    }
+
+    /// The result of an order.
+    pub fn handle_result(&mut self, now: Instant, ticket: Ticket, result: Result<Reply, SwitchError>) {
+        let Some(purpose) = self.out.take(ticket) else { return };
+        match purpose {
+            Purpose::Originate(called) => {
+                let result = result.map(|reply| reply.uuid());
+                self.target_called(now, &called, result);
+            }
+            Purpose::KillLeg(called) => self.leg_killed(now, &called, result.map(drop)),
+            Purpose::ForkStop => self.fork_stopped(now, result.map(drop)),
+            _ if self.phase == Phase::Over => {}
+            Purpose::Nothing(command) => {
+                if let Err(error) = result {
+                    let why = error.to_string();
+                    self.out.note(ChannelNote::Refused { command, why });
+                }
+            }
+            Purpose::Answer => self.answer_ordered(now, result),
+            Purpose::HangUp => self.hang_up_ordered(now, result),
+            Purpose::ForkStart => self.fork_started(now, result.map(drop)),
+            Purpose::Fallback => self.fallen_back(now, result.map(drop)),
+            Purpose::Annotate(variables) => match result {
+                Ok(_) => self.annotated(),
+                Err(error) if error.is_no_such_channel() => {}
+                Err(error) => self.not_annotated(now, variables, &error.to_string()),
+            },
+            Purpose::Play(id) => {
+                if let Err(error) = result {
+                    self.file_refused(now, id, error.to_string());
+                }
+            }
+            Purpose::Break => self.playback_broken(now),
+            Purpose::Recover => self.recovered(now, &result),
+            Purpose::RecoverPeer(peer) => self.peer_recovered(now, &peer, &result),
+            Purpose::Silence => {
+                // Nothing to break off is as good; anything else leaves the caller with the ringing.
+                self.rings_on = matches!(&result, Err(error) if !is_refusal(error));
+            }
+            Purpose::Check => self.place_checked(now, &result),
+            Purpose::Bridge => self.bridge_ordered(now, result.map(drop)),
+            Purpose::BridgeCheck => self.bridge_checked(now, &result),
+            Purpose::HandOver => self.handed_over(now, result.map(drop)),
+        }
+        self.settle_left(now);
+    }
+
+    /// The event socket went down, or came up again.
+    pub fn handle_link(&mut self, now: Instant, link: ChannelLink) {
+        match link {
+            ChannelLink::Down => {
+                self.link_up = false;
+                if self.is_live() {
+                    self.files_lost(now);
+                }
+            }
+            ChannelLink::Gone => {
+                self.link_up = true;
+                self.renew_endings(now);
+                self.gone(now, &Cause::from(HangupCause::NormalClearing));
+            }
+            ChannelLink::Alive => self.link_restored(now),
+            ChannelLink::Lagged if self.is_live() => self.ask_channel(),
+            ChannelLink::Lagged => {}
+        }
+    }
+
+    /// Our end of the fork's websocket: `attached`, or lost. Telling it is optional; it is known here before the
+    /// switch says so, and also when the switch cannot say anything.
+    pub fn handle_media(&mut self, now: Instant, attached: bool) {
+        if self.is_live() {
+            self.media_changed(now, attached);
+        }
+    }
+
+    /// The leg `uuid` has heard what [`ChannelOrder::Announce`] said, or could not be told.
+    pub fn handle_announced(&mut self, now: Instant, uuid: &ChannelUuid) {
+        self.target_announced(now, uuid);
+    }
+
+    /// The call is over without a hang-up: nobody listens to the channel any more, which goes on by itself. Legs of
+    /// ours are ended, the fork is stopped, and the call is told nothing more.
+    pub fn release(&mut self, now: Instant) {
+        if !self.is_live() {
+            return;
+        }
+        self.drop_transfer(now);
+        self.order_annotations();
+        self.stop_fork();
+        self.files.clear();
+        self.phase = Phase::Left { until: now, latest: after(now, LONGEST_LEAVE) };
+        self.settle_left(now);
+    }
+
+    /// Does what is due at `now`.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.check_endings(now);
+        if self.phase == Phase::Over {
+            return;
+        }
+        self.check_fork(now);
+        self.check_annotations(now);
+        if self.is_live() {
+            self.check_files(now);
+            self.check_transfer(now);
+        }
+        match self.phase {
+            Phase::Answering { again: Some(at) } if at <= now => self.order_answer(),
+            Phase::HangingUp { cause, answered, latest, .. } if latest <= now => {
+                self.out.note(ChannelNote::HangUpUnconfirmed);
+                self.end(ended(cause, answered));
+            }
+            Phase::HangingUp { again: Some(at), .. } if at <= now => self.order_hang_up(),
+            _ => self.settle_left(now),
+        }
+    }
+
+    /// The call is up and ours.
+    fn is_talking(&self) -> bool {
+        self.phase == Phase::Talking
+    }
+
+    /// The call was not told of its end.
+    fn is_live(&self) -> bool {
+        matches!(self.phase, Phase::Ringing | Phase::Answering { .. } | Phase::Talking)
+    }
+
+    fn tell(&mut self, event: SignalEvent) {
+        self.out.tell(event);
+    }
+
+    fn answer(&mut self, now: Instant) {
+        if self.phase != Phase::Ringing {
+            return;
+        }
+        self.phase = Phase::Answering { again: None };
+        if !self.link_up {
+            return; // Done when the event socket is up again, if the call waits so long.
+        }
+        self.prepare_fork();
+        if self.answered {
+            self.confirm_answer(now);
+        } else {
+            self.order_answer();
+        }
+    }
+
+    fn order_answer(&mut self) {
+        self.phase = Phase::Answering { again: None };
+        if self.link_up {
+            let uuid = self.settings.uuid.clone();
+            self.out.order(SwitchCommand::Answer { uuid }, Purpose::Answer);
+        }
+    }
+
+    fn answer_ordered(&mut self, now: Instant, result: Result<Reply, SwitchError>) {
+        if !matches!(self.phase, Phase::Answering { .. }) {
+            return;
+        }
+        match result {
+            Ok(_) => self.confirm_answer(now),
+            Err(error) if error.is_no_such_channel() => {
+                self.gone(now, &Cause::from(HangupCause::OriginatorCancel));
+            }
+            Err(SwitchError::Refused { .. } | SwitchError::Command(_)) => {
+                self.hang_up(now, HangupCause::NormalTemporaryFailure);
+            }
+            Err(_) => self.phase = Phase::Answering { again: Some(after(now, AGAIN_AFTER)) },
+        }
+    }
+
+    /// The switch says that the channel is answered.
+    fn confirm_answer(&mut self, now: Instant) {
+        self.answered = true;
+        if matches!(self.phase, Phase::Answering { .. }) {
+            self.phase = Phase::Talking;
+            self.tell(SignalEvent::Answered);
+            self.start_fork(now);
+        }
+    }
+
+    fn hang_up(&mut self, now: Instant, cause: HangupCause) {
+        if !self.is_live() {
+            return;
+        }
+        let answered = self.phase == Phase::Talking;
+        self.abort_transfer(now, "the call is over");
+        self.order_annotations(); // The switch carries both out in this order.
+        let latest = after(now, HANG_UP_PATIENCE);
+        self.phase = Phase::HangingUp { cause, answered, again: None, latest };
+        self.fork.forget();
+        self.files.clear();
+        self.order_hang_up();
+    }
+
+    /// Also while the event socket is down: the link keeps it.
+    fn order_hang_up(&mut self) {
+        if let Phase::HangingUp { cause, again, .. } = &mut self.phase {
+            *again = None;
+            let (uuid, cause) = (self.settings.uuid.clone(), Cause::from(*cause));
+            self.out.order(SwitchCommand::HangUp { uuid, cause }, Purpose::HangUp);
+        }
+    }
+
+    fn hang_up_ordered(&mut self, now: Instant, result: Result<Reply, SwitchError>) {
+        let Phase::HangingUp { cause, answered, again, .. } = &mut self.phase else { return };
+        match result {
+            Ok(_) | Err(SwitchError::Refused { .. }) => {
+                let event = ended(*cause, *answered);
+                self.end(event);
+            }
+            Err(_) => *again = Some(after(now, AGAIN_AFTER)),
+        }
+    }
+
+    /// The channel is not there any more.
+    fn gone(&mut self, now: Instant, cause: &Cause) {
+        match self.phase {
+            Phase::Ringing | Phase::Answering { .. } => {
+                self.abort_transfer_for(now, cause);
+                self.end(SignalEvent::Cancelled);
+            }
+            Phase::Talking => {
+                self.abort_transfer_for(now, cause);
+                self.end(SignalEvent::HungUp { cause: cause.cause() });
+            }
+            Phase::HangingUp { cause, answered, .. } => self.end(ended(cause, answered)),
+            Phase::Left { .. } => self.phase = Phase::Over,
+            Phase::Over => {}
+        }
+    }
+
+    /// Tells the call of its end.
+    fn end(&mut self, event: SignalEvent) {
+        self.tell(event);
+        self.close();
+    }
+
+    fn close(&mut self) {
+        self.phase = Phase::Over;
+        self.files.clear();
+        self.annotations.clear();
+        self.fork.forget();
+    }
+
+    /// Our part is over, the channel's is not.
+    fn leave(&mut self, now: Instant) {
+        self.tell(SignalEvent::HungUp { cause: HangupCause::NormalClearing });
+        self.files.clear();
+        self.order_annotations();
+        let until = after(now, LAST_WORDS);
+        self.phase = Phase::Left { until, latest: after(now, LONGEST_LEAVE) };
+    }
+
+    /// Ends the time for last words.
+    fn settle_left(&mut self, now: Instant) {
+        if let Phase::Left { until, latest } = self.phase {
+            let quiet = until <= now && !self.fork.is_stopping();
+            if quiet || latest <= now {
+                self.close();
+            }
+        }
+    }
+
+    fn taken_over(&mut self, now: Instant, how: String) {
+        if !self.is_live() {
+            return;
+        }
+        self.out.note(ChannelNote::TakenOver(how));
+        self.abort_transfer(now, "somebody else took the caller");
+        self.stop_fork();
+        self.tell(SignalEvent::TakenOver);
+        self.leave(now);
+    }
+
+    fn handle_own(&mut self, now: Instant, kind: &ChannelEventKind) {
+        match kind {
+            ChannelEventKind::HungUp { cause } | ChannelEventKind::HungUpComplete { cause } => {
+                return self.gone(now, cause);
+            }
+            ChannelEventKind::Destroyed => {
+                return self.gone(now, &Cause::from(HangupCause::NormalClearing));
+            }
+            _ if !self.is_live() => {}
+            ChannelEventKind::Answered => self.confirm_answer(now),
+            ChannelEventKind::Held => self.tell_held(true),
+            ChannelEventKind::Unheld => self.tell_held(false),
+            ChannelEventKind::Digit { digit, source, .. } => {
+                if self.is_talking() && self.twins.is_new(now, *digit, *source) {
+                    self.tell(SignalEvent::Digit(*digit));
+                }
+            }
+            ChannelEventKind::Bridged { peer } => {
+                if self.is_target(peer) {
+                    self.complete_transfer(now);
+                } else {
+                    self.taken_over(now, format!("bridged with {peer}"));
+                }
+            }
+            ChannelEventKind::Unparked => self.moved = !self.is_handing_over(),
+            ChannelEventKind::Parked => {
+                self.moved = false;
+                self.hand_over_parked(now);
+            }
+            ChannelEventKind::Executed { app, .. } => self.executes(now, app),
+            ChannelEventKind::PlaybackStarted { file } => self.playback_started(now, file),
+            ChannelEventKind::PlaybackStopped { file, broken } => {
+                self.playback_stopped(now, file, *broken);
+            }
+            ChannelEventKind::RecordStarted { path } => self.controls.record_started(path),
+            ChannelEventKind::RecordStopped { path } => self.controls.record_stopped(path),
+            ChannelEventKind::Fork { bug, event, .. } => {
+                self.handle_fork(now, bug.as_deref(), event);
+            }
+            ChannelEventKind::Created
+            | ChannelEventKind::Progress { .. }
+            | ChannelEventKind::Unbridged { .. }
+            | ChannelEventKind::ExecuteComplete { .. }
+            | ChannelEventKind::BugStarted { .. }
+            | ChannelEventKind::BugStopped { .. }
+            | ChannelEventKind::Valet { .. }
+            | ChannelEventKind::Conference { .. }
+            | ChannelEventKind::Other { .. } => {}
+        }
+    }
+
+    /// An application begins. While the channel waits it is one that plays or sets something, by us or by anybody; once
+    /// it was taken out of its waiting, somebody moved the caller there.
+    fn executes(&mut self, now: Instant, app: &str) {
+        if self.hand_over_executes(now, app) || !self.moved {
+            return;
+        }
+        if self.controls.expects(app) || app == "park" {
+            self.moved = false;
+        } else {
+            self.taken_over(now, format!("moved to {app}"));
+        }
+    }
+
+    fn tell_held(&mut self, held: bool) {
+        if self.held != held {
+            self.held = held;
+            if self.is_talking() {
+                self.tell(SignalEvent::Held(held));
+            }
+        }
+    }
+
+    fn link_restored(&mut self, now: Instant) {
+        self.link_up = true;
+        self.renew_endings(now);
+        match self.phase {
+            Phase::Ringing | Phase::Answering { .. } | Phase::Talking => {
+                self.ask_channel();
+                if std::mem::take(&mut self.rings_on) {
+                    let uuid = self.settings.uuid.clone();
+                    self.out.order(SwitchCommand::Break { uuid, all: true }, Purpose::Silence);
+                }
+                self.flush_annotations();
+                self.files_unsure(now);
+                self.renew_transfer(now);
+                self.renew_fork(now);
+            }
+            Phase::HangingUp { again: Some(_), .. } => self.order_hang_up(),
+            Phase::Left { .. } => {
+                self.flush_annotations();
+                self.renew_fork(now);
+            }
+            Phase::HangingUp { .. } | Phase::Over => {}
+        }
+    }
+
+    fn ask_channel(&mut self) {
+        let uuid = self.settings.uuid.clone();
+        self.out.forget(|it| matches!(it, Purpose::Recover | Purpose::RecoverPeer(_)));
+        self.out.order(SwitchCommand::Dump { uuid }, Purpose::Recover);
+    }
+
+    /// What the channel does, after a time in which nothing was heard of it.
+    fn recovered(&mut self, now: Instant, result: &Result<Reply, SwitchError>) {
+        let dump = match result {
+            Ok(reply) => reply.dump(),
+            Err(error) if error.is_no_such_channel() => {
+                return self.gone(now, &Cause::from(HangupCause::NormalClearing));
+            }
+            Err(_) => return, // The event socket is away again.
+        };
+        let Some(dump) = dump else { return };
+        if matches!(self.phase, Phase::Answering { .. }) {
+            if dump.get("Answer-State") == Some("answered") {
+                self.prepare_fork();
+                self.confirm_answer(now);
+            } else {
+                self.prepare_fork();
+                self.order_answer();
+            }
+        }
+        self.tell_held(dump.get("Channel-Call-State") == Some("HELD"));
+        if self.is_handing_over() {
+            return self.hand_over_recovered(now, result);
+        }
+        // A leg of long ago may be named there too: asked whether it says the same.
+        let peer = dump.get("Other-Leg-Unique-ID").and_then(|peer| ChannelUuid::new(peer).ok());
+        if let Some(peer) = peer.filter(|_| self.is_live()) {
+            let command = SwitchCommand::Dump { uuid: peer.clone() };
+            self.out.order(command, Purpose::RecoverPeer(peer));
+        }
+    }
+
+    fn peer_recovered(
+        &mut self,
+        now: Instant,
+        peer: &ChannelUuid,
+        result: &Result<Reply, SwitchError>,
+    ) {
+        let dump = result.as_ref().ok().and_then(Reply::dump);
+        let with = dump.as_ref().and_then(|dump| dump.variable("bridge_uuid"));
+        if with == Some(self.settings.uuid.as_str()) && !self.is_target(peer) {
+            self.taken_over(now, format!("bridged with {peer}"));
+        }
+    }
+}
+
+/// The end of a call that we ended.
+fn ended(cause: HangupCause, answered: bool) -> SignalEvent {
+    match cause {
+        HangupCause::OriginatorCancel if !answered => SignalEvent::Cancelled,
+        cause => SignalEvent::HungUp { cause },
+    }
+}
+
+fn is_refusal(error: &SwitchError) -> bool {
+    matches!(error, SwitchError::Refused { .. } | SwitchError::Command(_))
+}
+
+/// `span` after `now`.
+fn after(now: Instant, span: Duration) -> Instant {
+    now + span
+}

@@ -1,0 +1,250 @@
+//! The task that drives one [`Channel`] on its switch.
+
+use std::{
+    collections::HashMap,
+    future::pending,
+    time::Instant,
+};
+
+use tandem_call::{FilePlayback, SignalCommand, SignalEvent};
+use tokio::{
+    sync::mpsc,
+    task::{AbortHandle, JoinSet},
+};
+
+use crate::{
+    BroadcastLeg, Channel, ChannelEvent, ChannelEventKind, ChannelLink, ChannelNotice,
+    ChannelOrder, ChannelOutput, ChannelUuid, ChannelWatch, ForkEvent, Playable, Reply, Switch,
+    SwitchCommand, SwitchError, Ticket,
+};
+
+/// Notices of all watched channels of one call that wait to be taken.
+const MAX_NOTICES: usize = 256;
+
+/// What a call tells its channel.
+#[derive(Debug)]
+pub enum ChannelInput {
+    /// An order.
+    Command(SignalCommand),
+    /// The fork's websocket came, or went.
+    Media {
+        /// It came.
+        attached: bool,
+    },
+    /// The leg heard what was to be announced to it, or could not.
+    Announced(ChannelUuid),
+    /// Nobody follows the call any more.
+    Release,
+}
+
+/// What a channel tells its call. Nothing here may block.
+pub trait CallSide: Send + 'static {
+    /// Something happened to the call.
+    fn event(&mut self, event: SignalEvent);
+
+    /// Say this to the leg, then answer [`ChannelInput::Announced`].
+    fn announce(&mut self, leg: &ChannelUuid, text: String);
+
+    /// What the switch says of a file that was played to the leg for an announcement.
+    fn announcement_played(&mut self, leg: &ChannelUuid, playback: FilePlayback);
+
+    /// The leg need not hear more.
+    fn stop_announcing(&mut self, leg: &ChannelUuid);
+}
+
+/// Drives `channel` with what its `switch` and its call say until nothing is left to be done.
+pub async fn follow(
+    channel: Channel,
+    switch: Switch,
+    own: ChannelWatch,
+    inputs: mpsc::Receiver<ChannelInput>,
+    side: impl CallSide,
+) {
+    let (sender, notices) = mpsc::channel(MAX_NOTICES);
+    let mut follower = Follower {
+        own: channel.uuid().clone(),
+        channel,
+        switch,
+        side,
+        results: JoinSet::new(),
+        watches: JoinSet::new(),
+        watched: HashMap::new(),
+        announced: HashMap::new(),
+        sender,
+    };
+    follower.watch(own);
+    follower.run(inputs, notices).await;
+}
+
+type Notice = (ChannelUuid, ChannelNotice);
+
+struct Follower<S> {
+    own: ChannelUuid,
+    channel: Channel,
+    switch: Switch,
+    side: S,
+    results: JoinSet<(Ticket, Result<Reply, SwitchError>)>,
+    watches: JoinSet<()>,
+    watched: HashMap<ChannelUuid, AbortHandle>,
+    /// Files that are played to legs for an announcement: their names, and the numbers of the pieces.
+    announced: HashMap<ChannelUuid, HashMap<String, u64>>,
+    sender: mpsc::Sender<Notice>,
+}
+
+impl<S: CallSide> Follower<S> {
+    async fn run(mut self, mut inputs: mpsc::Receiver<ChannelInput>, mut notices: mpsc::Receiver<Notice>) {
+        let mut inputs_gone = false;
+        loop {
+            self.carry_out();
+            if self.channel.is_done() {
+                return;
+            }
+            let due = self.channel.poll_timeout();
+            tokio::select! {
+                input = inputs.recv(), if !inputs_gone => {
+                    inputs_gone = input.is_none();
+                    self.take(Instant::now(), input.unwrap_or(ChannelInput::Release));
+                }
+                Some((uuid, notice)) = notices.recv() => self.note(Instant::now(), &uuid, notice),
+                Some(result) = self.results.join_next() => {
+                    if let Ok((ticket, result)) = result {
+                        self.channel.handle_result(Instant::now(), ticket, result);
+                    }
+                }
+                Some(_) = self.watches.join_next() => {}
+                () = until(due) => self.channel.handle_timeout(Instant::now()),
+            }
+        }
+    }
+
+    fn take(&mut self, now: Instant, input: ChannelInput) {
+        match input {
+            ChannelInput::Command(command) => self.channel.handle_command(now, command),
+            ChannelInput::Media { attached } => self.channel.handle_media(now, attached),
+            ChannelInput::Announced(leg) => {
+                self.announced.remove(&leg);
+                self.channel.handle_announced(now, &leg);
+            }
+            ChannelInput::Release => self.channel.release(now),
+        }
+    }
+
+    fn note(&mut self, now: Instant, uuid: &ChannelUuid, notice: ChannelNotice) {
+        let own = *uuid == self.own;
+        match notice {
+            ChannelNotice::Event(event) => {
+                if !own {
+                    self.follow_announcement(&event);
+                }
+                self.channel.handle_event(now, &event);
+            }
+            ChannelNotice::Down { reason } if own => {
+                tracing::warn!(switch = self.switch.name(), %reason, "the event socket is down; the audio goes on");
+                self.channel.handle_link(now, ChannelLink::Down);
+            }
+            // What was missed is asked for the same way after either.
+            ChannelNotice::Alive | ChannelNotice::Lagged if own => {
+                self.channel.handle_link(now, ChannelLink::Alive);
+            }
+            ChannelNotice::Gone if own => self.channel.handle_link(now, ChannelLink::Gone),
+            ChannelNotice::Gone => {
+                let gone = ChannelEvent::new(uuid.clone(), ChannelEventKind::Destroyed);
+                self.channel.handle_event(now, &gone);
+            }
+            ChannelNotice::Down { .. } | ChannelNotice::Alive | ChannelNotice::Lagged => {}
+        }
+    }
+
+    /// A leg that hears an announcement by files has them played by us, for the machine knows only its own channel's.
+    fn follow_announcement(&mut self, event: &ChannelEvent) {
+        let Some(files) = self.announced.get_mut(&event.uuid) else { return };
+        match &event.kind {
+            ChannelEventKind::Fork { event: ForkEvent::PlayFile { file, id, .. }, .. } => {
+                let number = id.as_ref().and_then(|id| id.parse().ok());
+                if let (Some(file), Some(number)) = (file, number) {
+                    files.insert(file.as_str().to_owned(), number);
+                    let play = SwitchCommand::Broadcast {
+                        uuid: event.uuid.clone(),
+                        what: Playable::File(file.clone()),
+                        leg: BroadcastLeg::Own,
+                    };
+                    drop(self.switch.submit(play));
+                }
+            }
+            ChannelEventKind::PlaybackStarted { file } => {
+                if let Some(id) = files.get(file) {
+                    let started = FilePlayback::Started { id: *id };
+                    self.side.announcement_played(&event.uuid, started);
+                }
+            }
+            ChannelEventKind::PlaybackStopped { file, broken } => {
+                if let Some(id) = files.remove(file) {
+                    let stopped = FilePlayback::Stopped { id, broken: *broken };
+                    self.side.announcement_played(&event.uuid, stopped);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn carry_out(&mut self) {
+        while let Some(output) = self.channel.poll_output() {
+            match output {
+                ChannelOutput::Event(event) => self.side.event(event),
+                ChannelOutput::Note(note) => tracing::info!("{note}"),
+                ChannelOutput::Order(order) => self.order(order),
+            }
+        }
+    }
+
+    fn order(&mut self, order: ChannelOrder) {
+        match order {
+            ChannelOrder::Switch { ticket, command } => {
+                let answer = self.switch.submit(*command);
+                self.results.spawn(async move { (ticket, answer.await) });
+            }
+            ChannelOrder::Watch(uuid) => match self.switch.watch(uuid) {
+                Ok(watch) => self.watch(watch),
+                Err(error) => tracing::warn!(%error, "a leg can't be watched"),
+            },
+            ChannelOrder::Unwatch(uuid) => {
+                if let Some(watch) = self.watched.remove(&uuid) {
+                    watch.abort();
+                }
+            }
+            ChannelOrder::Announce { uuid, text } => {
+                self.announced.insert(uuid.clone(), HashMap::new());
+                self.side.announce(&uuid, text);
+            }
+            ChannelOrder::StopAnnouncing(uuid) => {
+                self.announced.remove(&uuid);
+                self.side.stop_announcing(&uuid);
+            }
+        }
+    }
+
+    fn watch(&mut self, mut watch: ChannelWatch) {
+        let (uuid, sender) = (watch.uuid().clone(), self.sender.clone());
+        let own = uuid == self.own;
+        let watching = self.watches.spawn(async move {
+            let uuid = watch.uuid().clone();
+            while let Some(notice) = watch.recv().await {
+                if sender.send((uuid.clone(), notice)).await.is_err() {
+                    return;
+                }
+            }
+            if own {
+                // The link was stopped, or was the channel's own and has ended with it.
+                sender.send((uuid, ChannelNotice::Gone)).await.ok();
+            }
+        });
+        self.watched.insert(uuid, watching);
+    }
+}
+
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due.into()).await,
+        None => pending().await,
+    }
+}

@@ -1,0 +1,255 @@
+//! The event socket is lost, and comes back.
+
+use tandem_call::{HangupCause, SignalCommand, SignalEvent, TransferKind};
+use tandem_pbx::{ChannelLink, ChannelNotice, ForkEvent, SwitchError};
+
+use crate::{
+    answering::annotate,
+    world::{OWN, STRANGER, TARGET, World, completed, hung_up, ok, refused, secs, settings, uuid},
+};
+
+const DUMP: &str = "uuid_dump OWN json";
+
+fn dump(pairs: &[(&str, &str)]) -> Result<tandem_pbx::Reply, SwitchError> {
+    let pairs: Vec<_> = pairs.iter().map(|(name, value)| format!("\"{name}\":\"{value}\"")).collect();
+    ok(&format!("{{\"Unique-ID\":\"{OWN}\",{}}}", pairs.join(",")))
+}
+
+#[test]
+fn a_call_outlives_its_event_socket() {
+    let mut world = World::talking();
+    world.link_lost();
+    world.run(secs(10));
+    world.next_answer("uuid_dump", dump(&[("Answer-State", "answered")]));
+    world.link(ChannelLink::Alive);
+    assert_eq!(world.take_short_lines(), [DUMP]);
+    assert!(world.take_events().is_empty());
+    world.hang_up();
+    assert_eq!(world.take_events(), [hung_up(HangupCause::NormalClearing)]);
+}
+
+#[test]
+fn a_channel_that_went_meanwhile_has_hung_up() {
+    let mut world = World::talking();
+    world.link_lost();
+    world.link(ChannelLink::Gone);
+    assert_eq!(world.take_events(), [hung_up(HangupCause::NormalClearing)]);
+    assert!(world.channel.is_done());
+
+    let mut world = World::talking();
+    world.link_lost();
+    world.next_answer("uuid_dump", refused("No such channel!"));
+    world.link(ChannelLink::Alive);
+    assert_eq!(world.take_events(), [hung_up(HangupCause::NormalClearing)]);
+
+    let mut world = World::new(settings());
+    world.link_lost();
+    world.link(ChannelLink::Gone);
+    assert_eq!(world.take_events(), [SignalEvent::Cancelled]);
+}
+
+#[test]
+fn a_transfer_ordered_meanwhile_fails_clearly() {
+    let mut world = World::talking();
+    world.link_lost();
+    world.transfer(TransferKind::Extension, "1001");
+    assert_eq!(world.failure(), (None, "the event socket is down".to_owned()));
+    assert!(world.take_lines().is_empty());
+}
+
+#[test]
+fn an_answer_ordered_meanwhile_is_carried_out_once() {
+    let mut world = World::new(settings());
+    world.link_lost();
+    world.command(SignalCommand::Answer);
+    assert!(world.take_lines().is_empty());
+    world.next_answer("uuid_dump", dump(&[("Answer-State", "ringing")]));
+    world.link(ChannelLink::Alive);
+    assert_eq!(
+        world.take_short_lines()[..3],
+        [DUMP, "uuid_setvar OWN send_silence_when_idle -1", "uuid_answer OWN"]
+    );
+    assert_eq!(world.take_events(), [SignalEvent::Answered]);
+
+    let mut world = World::new(settings());
+    world.hold_back("uuid_answer");
+    world.command(SignalCommand::Answer);
+    world.link_lost();
+    world.take_lines();
+    world.next_answer("uuid_dump", dump(&[("Answer-State", "answered")]));
+    world.link(ChannelLink::Alive);
+    assert_eq!(world.take_events(), [SignalEvent::Answered]);
+    assert!(world.take_lines().iter().all(|line| !line.starts_with("uuid_answer")));
+}
+
+#[test]
+fn a_hang_up_ordered_meanwhile_is_kept() {
+    let mut world = World::talking();
+    world.link_lost();
+    world.hold_back("uuid_kill");
+    world.command(annotate(&[("outcome", "done")]));
+    assert!(world.take_lines().is_empty());
+    world.hang_up();
+    assert_eq!(
+        world.take_short_lines(),
+        ["uuid_setvar OWN tandem_outcome done", "uuid_kill OWN NORMAL_CLEARING"]
+    );
+    world.answer("uuid_kill", Err(SwitchError::Down));
+    assert!(world.take_events().is_empty());
+    world.link(ChannelLink::Alive);
+    assert_eq!(world.take_short_lines(), ["uuid_kill OWN NORMAL_CLEARING"]);
+    world.answer("uuid_kill", ok("+OK\n"));
+    assert_eq!(world.take_events(), [hung_up(HangupCause::NormalClearing)]);
+    assert!(world.channel.is_done());
+}
+
+#[test]
+fn variables_wait_for_the_event_socket() {
+    let mut world = World::talking();
+    world.hold_back("uuid_setvar");
+    world.command(annotate(&[("a", "1")]));
+    world.link_lost();
+    world.command(annotate(&[("a", "2"), ("b", "1")]));
+    world.take_lines();
+    world.run(secs(5));
+    world.link(ChannelLink::Alive);
+    assert_eq!(world.take_short_lines(), [DUMP, "uuid_setvar_multi OWN tandem_a=2;tandem_b=1"]);
+}
+
+#[test]
+fn what_happened_meanwhile_is_asked_for() {
+    let mut world = World::talking();
+    world.link_lost();
+    world.next_answer("uuid_dump", dump(&[("Channel-Call-State", "HELD")]));
+    world.link(ChannelLink::Alive);
+    assert_eq!(world.take_events(), [SignalEvent::Held(true)]);
+
+    // Bridged by somebody.
+    world.link_lost();
+    world.next_answer("uuid_dump", dump(&[("Other-Leg-Unique-ID", STRANGER)]));
+    world.next_answer("uuid_dump", dump(&[("variable_bridge_uuid", OWN)]));
+    world.link(ChannelLink::Alive);
+    assert_eq!(
+        world.take_events(),
+        [
+            SignalEvent::Held(false),
+            SignalEvent::TakenOver,
+            hung_up(HangupCause::NormalClearing)
+        ]
+    );
+
+    // A leg of long ago.
+    let mut world = World::talking();
+    world.next_answer("uuid_dump", dump(&[("Other-Leg-Unique-ID", STRANGER)]));
+    world.next_answer("uuid_dump", refused("No such channel!"));
+    world.channel.handle_notice(world.now, &uuid(OWN), &ChannelNotice::Lagged);
+    world.run(secs(1));
+    assert_eq!(world.take_lines().len(), 2);
+    assert!(world.take_events().is_empty());
+}
+
+#[test]
+fn a_fork_that_broke_meanwhile_is_started_again() {
+    let mut world = World::talking();
+    world.link_lost();
+    world.channel.handle_media(world.now, false);
+    world.run(secs(10));
+    assert!(world.take_lines().is_empty());
+    world.link(ChannelLink::Alive);
+    let lines = world.take_short_lines();
+    assert_eq!(lines[0], DUMP);
+    assert_eq!(lines[1], "uuid_audio_fork OWN stop");
+    assert!(lines[2].contains("|start|"));
+    world.fork(ForkEvent::Connected);
+    assert!(world.take_events().is_empty());
+}
+
+#[test]
+fn a_target_that_rang_when_the_socket_was_lost_is_let_go() {
+    let mut world = World::talking();
+    world.transfer(TransferKind::External, "+491");
+    world.link_lost();
+    assert!(world.take_events().is_empty(), "the caller hears it ring until something is known");
+    world.run(secs(5));
+    world.take_lines();
+    world.link(ChannelLink::Alive);
+    assert_eq!(world.failure(), (None, "the event socket was lost meanwhile".to_owned()));
+    let lines = world.take_short_lines();
+    assert!(lines.iter().any(|line| line.starts_with("uuid_kill ")), "{lines:?}");
+    assert!(lines.iter().any(|line| line == "uuid_break OWN all"), "{lines:?}");
+    world.hang_up();
+    world.run(secs(2));
+    assert!(world.channel.is_done());
+}
+
+#[test]
+fn ringing_that_could_not_be_stopped_is_stopped_later() {
+    let mut world = World::talking();
+    world.transfer(TransferKind::External, "+491");
+    world.link_lost();
+    world.next_answer("uuid_break", Err(SwitchError::Down));
+    world.run(secs(40));
+    assert_eq!(world.failure(), (None, "nobody answered in time".to_owned()));
+    world.take_lines();
+    world.link(ChannelLink::Alive);
+    assert!(world.take_short_lines().contains(&"uuid_break OWN all".to_owned()));
+}
+
+#[test]
+fn a_bridge_made_while_the_socket_was_lost_counts() {
+    for (peer, there) in [(TARGET, true), (STRANGER, false)] {
+        let mut world = World::talking();
+        world.hold_back("uuid_bridge");
+        world.transfer(TransferKind::External, "+491");
+        world.target_answers();
+        world.link_lost();
+        world.next_answer("uuid_dump", dump(&[("Other-Leg-Unique-ID", peer)]));
+        world.link(ChannelLink::Alive);
+        if there {
+            assert_eq!(world.take_events(), completed());
+            assert_eq!(world.take_short_lines().last().unwrap(), "uuid_audio_fork OWN stop");
+        } else {
+            world.failure();
+            assert!(world.take_short_lines().contains(&"uuid_kill TARGET NORMAL_CLEARING".into()));
+        }
+    }
+}
+
+#[test]
+fn a_hand_over_made_while_the_socket_was_lost_counts() {
+    for (application, there) in [("ivr", true), ("park", false)] {
+        let mut world = World::talking();
+        world.hold_back("uuid_transfer");
+        world.transfer(TransferKind::Ivr, "main");
+        world.link_lost();
+        world.next_answer("uuid_dump", dump(&[("variable_current_application", application)]));
+        world.link(ChannelLink::Alive);
+        if there {
+            assert_eq!(world.take_events(), completed());
+        } else {
+            assert_eq!(world.failure().0, None);
+        }
+    }
+}
+
+#[test]
+fn a_leg_whose_end_could_not_be_ordered_is_ended_later() {
+    let mut world = World::talking();
+    world.transfer(TransferKind::External, "+491");
+    world.take_lines();
+    world.next_answer("uuid_kill", Err(SwitchError::Busy));
+    world.own_hangs_up("NORMAL_CLEARING");
+    world.take_events();
+    assert!(!world.channel.is_done());
+    world.run(secs(2));
+    assert_eq!(world.take_lines().len(), 3);
+    world.answer("originate", refused("ORIGINATOR_CANCEL"));
+    assert!(world.channel.is_done());
+
+    let mut world = World::talking();
+    world.transfer(TransferKind::External, "+491");
+    world.hold_back("uuid_kill");
+    world.own_hangs_up("NORMAL_CLEARING");
+    world.run(secs(100));
+    assert!(world.channel.is_done(), "a leg that cannot be ended is not waited for");
+}
