@@ -271,6 +271,14 @@ impl Exchange {
         &self.0.settings
     }
 
+    pub(crate) fn voice(&self) -> &Voice {
+        &self.0.voice
+    }
+
+    pub(crate) fn workers(&self) -> &Workers {
+        &self.0.workers
+    }
+
     pub(crate) fn ports(&self) -> &MediaPorts {
         &self.0.ports
     }

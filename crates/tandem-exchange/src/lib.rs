@@ -6,9 +6,12 @@
 //! clock. When the call is over its record is written by [`RecordLog`] before anything forgets it.
 
 mod annotations;
+mod announce;
 mod call;
 mod core;
 mod exchange;
+mod fork_call;
+mod fork_line;
 mod models;
 mod ports;
 mod prompts;
@@ -21,11 +24,14 @@ mod task;
 mod tools;
 mod written;
 
+pub use announce::{Announcement, NotAnnounced};
 pub use call::{CallControl, CallIdentity};
 pub use core::{CallCore, CoreConfig, CoreOutput};
 pub use exchange::{
     AgentProfile, CallFacts, Elsewhere, Exchange, ExchangeSettings, Refused, Route, Routes,
 };
+pub use fork_call::{ForkCall, TakenFork};
+pub use fork_line::{ForkReport, Signalling};
 pub use models::{ModelChoice, ModelOpener, OpenSession, Opened, VendorModels};
 pub use ports::{MediaPorts, PortsExhausted};
 pub use prompts::Prompts;

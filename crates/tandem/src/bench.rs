@@ -3,8 +3,9 @@
 use std::{env, fs, io, path::PathBuf, time::Duration};
 
 use clap::Args;
+use serde::Serialize;
 use serde_json::json;
-use tandem_load::{BenchError, BenchPlan, BenchReport};
+use tandem_load::{BenchError, BenchPlan, BenchReport, ForkReport, Phases, Target};
 
 use crate::terminal::Paint;
 
@@ -14,16 +15,26 @@ use crate::terminal::Paint;
 Examples:
   tandem bench                          100 calls for 30 seconds, against a daemon of its own
   tandem bench --calls 300 --seconds 60 --json bench.json
+  tandem bench --fork                   200 calls of FreeSWITCH's mod_audio_fork instead of SIP and RTP
+  tandem bench --fork --burst           the same, all calls sending at once every 20 ms
 
-A daemon is started as a process of its own, with a model that runs here. Everything is on loopback, G.711 all the way.
-Latency counts from the instant a packet was meant to leave. The null relay is the least that any bridge costs on this
-machine. As root, or with CAP_SYS_NICE, the measuring threads use SCHED_FIFO; the daemon does not.
+A daemon is started as a process of its own, with a model that runs here. Everything is on loopback: SIP calls are G.711
+all the way, forked calls are 16 kHz PCM both ways with a model that answers in 24 kHz. Latency counts from the instant
+a packet was meant to leave; the calls are spread evenly over each 20 ms, unless --burst is given. The null relay is the
+least that any bridge costs on this machine. As root, or with CAP_SYS_NICE, the measuring threads use SCHED_FIFO; the
+daemon does not.
 
 The exit code is 1 when a target is missed, or when this machine is too busy to measure on.")]
 pub struct BenchArgs {
-    /// Calls at the same time
-    #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
-    pub calls: u16,
+    /// Calls at the same time [default: 100, with --fork 200]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub calls: Option<u16>,
+    /// Measure forked calls of FreeSWITCH instead of SIP calls
+    #[arg(long)]
+    pub fork: bool,
+    /// Have all calls send at the same instant, as one FreeSWITCH does, instead of spread over 20 ms
+    #[arg(long, requires = "fork")]
+    pub burst: bool,
     /// How long the daemon is measured
     #[arg(long, default_value_t = 30, value_name = "SECONDS", value_parser = clap::value_parser!(u16).range(1..=600))]
     pub seconds: u16,
@@ -60,17 +71,60 @@ pub enum BenchFailed {
     },
 }
 
+/// What was measured.
+#[derive(Debug, Clone, Serialize)]
+#[serde(untagged)]
+pub enum Measured {
+    /// Calls over SIP and RTP.
+    Sip(Box<BenchReport>),
+    /// Forked calls.
+    Forks(Box<ForkReport>),
+}
+
+impl Measured {
+    /// Whether all targets were met.
+    pub fn passed(&self) -> bool {
+        self.targets().iter().all(|target| target.met)
+    }
+
+    fn targets(&self) -> Vec<Target> {
+        match self {
+            Self::Sip(report) => report.targets(),
+            Self::Forks(report) => report.targets(),
+        }
+    }
+
+    fn table(&self) -> String {
+        match self {
+            Self::Sip(report) => report.table(),
+            Self::Forks(report) => report.table(),
+        }
+    }
+
+    fn disturbance(&self) -> Option<String> {
+        match self {
+            Self::Sip(report) => report.disturbance(),
+            Self::Forks(report) => report.disturbance(),
+        }
+    }
+}
+
 /// Measures as `args` say, and tells `progress` what it is doing.
-pub fn run(args: &BenchArgs, progress: &dyn Fn(&str)) -> Result<BenchReport, BenchFailed> {
+pub fn run(args: &BenchArgs, progress: &dyn Fn(&str)) -> Result<Measured, BenchFailed> {
     let plan = BenchPlan {
         daemon: env::current_exe().map_err(BenchFailed::Executable)?,
-        calls: args.calls,
+        calls: args.calls.unwrap_or(if args.fork { 200 } else { 100 }),
         length: Duration::from_secs(args.seconds.into()),
         seed: args.seed,
         fifo_daemon: args.fifo,
         lateness_limit: args.max_lateness.map(|limit| Duration::from_micros(limit.into())),
     };
-    let report = tandem_load::run(&plan, progress)?;
+    let report = if args.fork {
+        let phases = if args.burst { Phases::Burst } else { Phases::Spread };
+        Measured::Forks(Box::new(tandem_load::run_forks(&plan, phases, progress)?))
+    } else {
+        Measured::Sip(Box::new(tandem_load::run(&plan, progress)?))
+    };
     if let Some(path) = &args.json {
         let json =
             json!({ "passed": report.passed(), "targets": report.targets(), "figures": report });
@@ -81,7 +135,7 @@ pub fn run(args: &BenchArgs, progress: &dyn Fn(&str)) -> Result<BenchReport, Ben
 }
 
 /// The report for a person.
-pub fn text(report: &BenchReport, paint: Paint) -> String {
+pub fn text(report: &Measured, paint: Paint) -> String {
     let mut text = format!("{}\n", report.table());
     if let Some(disturbance) = report.disturbance() {
         let warning = format!("this machine was not quiet: {disturbance}");

@@ -10,6 +10,7 @@ use secrecy::SecretString;
 
 use crate::{
     bench::BenchArgs,
+    freeswitch::dialplan::Mode,
     logging::LogFormat,
     softphone::{CodecName, Cue, DigitCue, HeaderArg, WavCue},
     terminal::ColorChoice,
@@ -24,6 +25,7 @@ Start here:
   tandem serve                        answer calls
   tandem route +13055551234           which agent answers, and why
   tandem call sip:200@127.0.0.1       call it from this terminal
+  tandem freeswitch --help            an agent beside a FreeSWITCH
 
 Exit codes: 0 all is well, 1 it is not (nobody answers, a check failed), 2 the command line or the
 configuration is wrong.";
@@ -75,6 +77,8 @@ pub enum Command {
     Demo(DemoArgs),
     /// Measure latency with many calls: RTP to the model and back, as a table
     Bench(BenchArgs),
+    /// Put Tandem beside a FreeSWITCH: the dialplan for it
+    Freeswitch(FreeswitchArgs),
 }
 
 /// `tandem serve`
@@ -193,6 +197,72 @@ pub struct DemoArgs {
     pub dir: PathBuf,
 }
 
+/// `tandem freeswitch`
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+From a running FreeSWITCH to a talking agent:
+  1. Build mod_audio_fork (jambonz/freeswitch-modules) or mod_audio_stream (amigniter/mod_audio_stream) and load it:
+     fs_cli -x 'load mod_audio_fork'
+  2. In tandem.toml:
+     [freeswitch]
+     module = \"jambonz\"                        # or drachtio, stream, stream-raw, stream-base64
+     [freeswitch.switches.main]
+     address = \"127.0.0.1:8021\"
+     password_env = \"FREESWITCH_PASSWORD\"      # that of FreeSWITCH's event_socket.conf.xml
+  3. tandem check && tandem serve
+  4. tandem freeswitch dialplan > /etc/freeswitch/dialplan/public/00_tandem.xml
+     fs_cli -x reloadxml
+
+docs/freeswitch.md has the rest: the three ways to hand a call over, transfers, call variables, sizing, known faults.")]
+pub struct FreeswitchArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: FreeswitchCommand,
+}
+
+/// What `tandem freeswitch` does.
+#[derive(Debug, Clone, Subcommand)]
+pub enum FreeswitchCommand {
+    /// Print the dialplan that hands calls to Tandem, made from the configuration
+    Dialplan(DialplanArgs),
+}
+
+/// `tandem freeswitch dialplan`
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Examples:
+  tandem freeswitch dialplan > /etc/freeswitch/dialplan/public/00_tandem.xml && fs_cli -x reloadxml
+      every number of [numbers]; those with a `route` are given back to the dialplan
+  tandem freeswitch dialplan --number +13055551234
+      this one only, whichever line of [numbers] it falls under
+  tandem freeswitch dialplan --mode bridge --profile internal
+      by SIP, without fork module and event socket
+
+The comments in what it prints say where to save it. It holds no secret.")]
+pub struct DialplanArgs {
+    /// How calls are handed over
+    #[arg(long, value_enum, default_value_t, value_name = "MODE")]
+    pub mode: Mode,
+    /// The dialplan context that calls come in at
+    #[arg(long, default_value = "public", value_name = "NAME", value_parser = dialplan_name)]
+    pub context: String,
+    /// The SIP profile that calls Tandem, for --mode bridge
+    #[arg(long, default_value = "external", value_name = "NAME", value_parser = dialplan_name)]
+    pub profile: String,
+    /// Only this number [may be repeated]
+    #[arg(long, value_name = "NUMBER")]
+    pub number: Vec<String>,
+}
+
+/// The name of a context or a profile.
+fn dialplan_name(text: &str) -> Result<String, String> {
+    let shape = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if (1..=64).contains(&text.len()) && text.chars().all(shape) {
+        return Ok(text.to_owned());
+    }
+    Err("letters, digits and - _ . only, at most 64".into())
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -218,6 +288,13 @@ mod tests {
             ("tandem call sip:200@127.0.0.1 --duration 0", false),
             ("tandem bench --calls 300 --seconds 60 --seed 2 --fifo --json bench.json", true),
             ("tandem bench --calls 0", false),
+            ("tandem freeswitch dialplan", true),
+            ("tandem freeswitch dialplan --mode fork --context default --number 200 --number +1305", true),
+            ("tandem freeswitch dialplan --mode bridge --profile internal -c x.toml", true),
+            ("tandem freeswitch dialplan --mode carrier-pigeon", false),
+            ("tandem freeswitch dialplan --context ../../etc", false),
+            ("tandem freeswitch dialplan --profile a/b", false),
+            ("tandem freeswitch", false),
             ("tandem dance", false),
         ] {
             let parsed = Cli::try_parse_from(line.split(' '));

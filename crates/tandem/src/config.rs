@@ -4,6 +4,7 @@ mod agent;
 mod agents;
 mod attendant;
 mod fixed;
+mod freeswitch;
 mod limits;
 mod listeners;
 mod mistake;
@@ -23,13 +24,15 @@ use std::{
 
 pub use agent::Agent;
 pub use fixed::FixedSettings;
+pub(crate) use freeswitch::module_name;
+pub use freeswitch::{FreeswitchConfig, SwitchConfig};
 pub use limits::{Limits, RecordsConfig};
 pub(crate) use listeners::kind_name;
 pub use listeners::{MediaConfig, listener_name};
 pub(crate) use mistake::closest;
 pub use mistake::{Findings, Mistake, Severity};
 pub use models::{ATTENDANT, ModelConfig};
-pub use number_plan::{NumberPlan, NumberRoute};
+pub use number_plan::{Destination, NumberPlan, NumberRoute};
 pub use secret::SecretSource;
 use tandem_attendant::VoiceSettings;
 use tandem_sip::SipSettings;
@@ -64,6 +67,8 @@ pub struct Config {
     pub models: BTreeMap<String, ModelConfig>,
     /// Agents by their slug.
     pub agents: BTreeMap<String, Agent>,
+    /// FreeSWITCH beside us.
+    pub freeswitch: Option<FreeswitchConfig>,
     /// The number plan. Empty only when no agent is active.
     pub numbers: NumberPlan,
 }
@@ -167,6 +172,9 @@ fn read_config(mut root: Section<'_, '_>, surroundings: &Surroundings<'_>) -> Co
     let limits = limits_value.as_ref().and_then(|value| value.section()).map(limits::read_limits);
     let records =
         root.section("records").map(|section| limits::read_records(section, surroundings));
+    let freeswitch = root
+        .section("freeswitch")
+        .map(|section| freeswitch::read_freeswitch(section, surroundings));
     let models = read_models(root.section("models"), surroundings);
     let attendant = root
         .section("attendant")
@@ -237,6 +245,7 @@ fn read_config(mut root: Section<'_, '_>, surroundings: &Surroundings<'_>) -> Co
         voice: attendant.voice,
         models,
         agents,
+        freeswitch,
         numbers,
     }
 }
@@ -250,7 +259,7 @@ fn known_agents_only(
     let known = || agents.keys().map(String::as_str);
     let mut fixes: HashMap<&str, String> = HashMap::new();
     for (route, agent_span) in numbers.plan.lines().iter().zip(&numbers.agent_spans) {
-        let name = route.agent.as_str();
+        let Some(name) = route.destination.agent() else { continue };
         if agents.contains_key(name) {
             continue;
         }
@@ -284,7 +293,7 @@ fn default_numbers(agents: &BTreeMap<String, Agent>, mistakes: &Mistakes<'_>) ->
     let everything = NumberRoute {
         written: "*".into(),
         pattern: Pattern::Any,
-        agent: agent.clone(),
+        destination: Destination::Agent(agent.clone()),
         label: None,
         ai_transfer: None,
         enabled: true,

@@ -4,6 +4,7 @@
 //! - [`number`]: dialled numbers and patterns; [`routing`]: which agent answers, and why.
 //! - [`cli`]: the commands; [`check`] and [`softphone`] are what two of them do; [`terminal`] and [`logging`] serve all.
 //! - [`mod@bench`]: latency with many calls, measured from outside the daemon.
+//! - [`freeswitch`]: FreeSWITCH beside it, and the dialplan that hands calls over.
 //! - [`serve`]: the daemon; [`wiring`] joins the configuration to its parts; [`descriptors`]: what the system allows it.
 //! - [`demo`]: a daemon and a caller in one process.
 
@@ -13,6 +14,7 @@ pub mod cli;
 pub mod config;
 pub mod demo;
 pub mod descriptors;
+pub mod freeswitch;
 pub mod logging;
 pub mod number;
 pub mod routing;

@@ -2,8 +2,10 @@
 
 use std::fmt;
 
+use tandem_exchange::Elsewhere;
+
 use crate::{
-    config::{Agent, Config, NumberRoute},
+    config::{Agent, Config, Destination, NumberRoute, kind_name},
     number::{self, Pattern},
 };
 
@@ -58,6 +60,8 @@ pub enum NoRoute {
         /// Its slug.
         agent: String,
     },
+    /// The PBX gets its calls back.
+    Elsewhere(Elsewhere),
 }
 
 impl fmt::Display for NoRoute {
@@ -66,6 +70,15 @@ impl fmt::Display for NoRoute {
             Self::NoMatch => f.write_str("no line of the number plan fits"),
             Self::NumberDisabled { written } => write!(f, "the number {written:?} is disabled"),
             Self::AgentDisabled { agent } => write!(f, "the agent {agent:?} is disabled"),
+            Self::Elsewhere(Elsewhere::Place(target)) => write!(
+                f,
+                "the PBX takes its calls to {} {:?}",
+                kind_name(target.kind),
+                target.target
+            ),
+            Self::Elsewhere(Elsewhere::HangUp(cause)) => {
+                write!(f, "its calls are released with {}", cause.name())
+            }
         }
     }
 }
@@ -78,9 +91,13 @@ pub fn route<'a>(config: &'a Config, called: &str) -> Result<Route<'a>, NoRoute>
     if !line.enabled {
         return Err(NoRoute::NumberDisabled { written: line.written.clone() });
     }
-    let agent = config.agents.get(&line.agent).ok_or(NoRoute::NoMatch)?;
+    let name = match &line.destination {
+        Destination::Agent(name) => name,
+        Destination::Elsewhere(elsewhere) => return Err(NoRoute::Elsewhere(elsewhere.clone())),
+    };
+    let agent = config.agents.get(name).ok_or(NoRoute::NoMatch)?;
     if !agent.enabled {
-        return Err(NoRoute::AgentDisabled { agent: line.agent.clone() });
+        return Err(NoRoute::AgentDisabled { agent: name.clone() });
     }
     let reason = match line.pattern {
         Pattern::Exact(_) => Reason::Exact,
@@ -95,6 +112,8 @@ pub fn route<'a>(config: &'a Config, called: &str) -> Result<Route<'a>, NoRoute>
 mod tests {
     use std::path::Path;
 
+    use tandem_call::{HangupCause, TransferKind, TransferTarget};
+
     use super::*;
 
     const PLAN: &str = r#"
@@ -108,6 +127,8 @@ status = "disabled"
 "+13055*" = "reception"
 "+1999" = { agent = "sales", status = "disabled" }
 "200" = "night"
+"300" = { route = { type = "queue", target = "support" } }
+"301" = { route = { type = "hangup", cause = "user_busy" } }
 "#;
 
     fn config(text: &str) -> Config {
@@ -132,6 +153,14 @@ status = "disabled"
             ("", NoRoute::NoMatch),
             ("+1999", NoRoute::NumberDisabled { written: "+1999".into() }),
             ("200", NoRoute::AgentDisabled { agent: "night".into() }),
+            (
+                "300",
+                NoRoute::Elsewhere(Elsewhere::Place(TransferTarget::new(
+                    TransferKind::Queue,
+                    "support",
+                ))),
+            ),
+            ("301", NoRoute::Elsewhere(Elsewhere::HangUp(HangupCause::UserBusy))),
         ] {
             assert_eq!(route(&config, called).unwrap_err(), why, "{called}");
         }

@@ -13,6 +13,7 @@ use tokio::{
 
 use crate::{
     config::{Config, ConfigError, FixedSettings, Loaded, listener_name},
+    freeswitch::sidecar::{Sidecar, SidecarError},
     wiring::Plan,
 };
 
@@ -33,6 +34,9 @@ pub enum ServeError {
     /// A SIP listener can't be bound.
     #[error("SIP: {0}")]
     Sip(String),
+    /// FreeSWITCH can't be served.
+    #[error(transparent)]
+    Freeswitch(#[from] SidecarError),
     /// The system gives no threads, timers or signals.
     #[error("the system refused a thread or a signal handler: {0}")]
     System(#[from] io::Error),
@@ -44,6 +48,7 @@ pub struct Daemon {
     sip: SipHandle,
     records: RecordLog,
     voice: Voice,
+    freeswitch: Option<Sidecar>,
     calls: JoinHandle<()>,
     warming: JoinHandle<()>,
     fixed: FixedSettings,
@@ -62,20 +67,30 @@ impl Daemon {
         let (sip, incoming) = SipEndpoint::bind(config.sip.clone())
             .await
             .map_err(|error| ServeError::Sip(error.to_string()))?;
+        let (beside, max_calls) = (config.freeswitch.clone(), config.limits.max_calls as usize);
         let plan = Arc::new(Plan::new(config));
         let warming = warm(&voice, Arc::clone(&plan));
         let exchange =
             Exchange::start(settings, plan, voice.clone(), records.clone(), Arc::new(NotedTools))?;
+        let freeswitch = match &beside {
+            Some(config) => Some(Sidecar::start(config, max_calls, exchange.clone()).await?),
+            None => None,
+        };
         let calls = tokio::spawn({
             let exchange = exchange.clone();
             async move { exchange.run(incoming).await }
         });
-        Ok(Self { exchange, sip, records, voice, calls, warming, fixed, drain })
+        Ok(Self { exchange, sip, records, voice, freeswitch, calls, warming, fixed, drain })
     }
 
     /// The SIP side: its addresses, its counters.
     pub fn sip(&self) -> &SipHandle {
         &self.sip
+    }
+
+    /// FreeSWITCH beside it: its addresses.
+    pub fn freeswitch(&self) -> Option<&Sidecar> {
+        self.freeswitch.as_ref()
     }
 
     /// Calls that are live, or whose record is not on disk yet.
@@ -110,6 +125,9 @@ impl Daemon {
             tracing::warn!(hung_up, "the drain time was over: calls were hung up");
         }
         self.sip.shutdown().await;
+        if let Some(freeswitch) = self.freeswitch {
+            freeswitch.stop().await;
+        }
         self.calls.abort();
         let waiting = self.records.stats().waiting;
         if waiting > 0 {
@@ -133,6 +151,14 @@ pub async fn run(loaded: Loaded) -> Result<(), ServeError> {
     let mut daemon = Daemon::start(config).await?;
     for listener in daemon.sip().listeners() {
         tracing::info!("listening for SIP on {}", listener_name(listener));
+    }
+    if let Some(freeswitch) = daemon.freeswitch() {
+        for address in freeswitch.fork_addresses() {
+            tracing::info!("listening for FreeSWITCH forks on {address}");
+        }
+        for address in freeswitch.outbound_addresses() {
+            tracing::info!("listening for FreeSWITCH outbound event sockets on {address}");
+        }
     }
     // A file that can't be read for long, on a share that hangs, must not keep the daemon from stopping.
     let mut reading: Option<JoinHandle<Result<Loaded, ConfigError>>> = None;

@@ -6,7 +6,10 @@ use tandem_attendant::Script;
 use tandem_exchange::{AgentProfile, CallFacts, ModelChoice, Route, Routes};
 use tandem_models::ModelSettings;
 
-use crate::{config::Config, routing};
+use crate::{
+    config::Config,
+    routing::{self, NoRoute},
+};
 
 /// The number plan and the agents of one configuration, ready to route calls.
 pub struct Plan {
@@ -43,6 +46,7 @@ impl Routes for Plan {
     fn route(&self, facts: CallFacts<'_>) -> Route {
         let route = match routing::route(&self.config, facts.called) {
             Ok(route) => route,
+            Err(NoRoute::Elsewhere(elsewhere)) => return Route::Elsewhere(elsewhere),
             Err(why) => return Route::Nobody(why.to_string()),
         };
         let agent = route.agent;

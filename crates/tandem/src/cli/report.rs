@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 use serde_json::{Value, json};
+use tandem_exchange::Elsewhere;
 
 use crate::{
     check::{Outcome, Step},
@@ -82,6 +83,12 @@ pub(crate) fn route_text(
     let shown = paint.strong(number);
     let route = match route {
         Ok(route) => route,
+        Err(why @ NoRoute::Elsewhere(_)) => {
+            return format!(
+                "{shown}: {}\n  why:        {why}\n  by SIP:     404, the dialplan must not send it here",
+                paint.warning("no agent answers"),
+            );
+        }
         Err(why) => {
             let plan: Vec<&str> =
                 config.numbers.lines().iter().take(20).map(|line| line.written.as_str()).collect();
@@ -149,6 +156,15 @@ pub(crate) fn route_json(
     match route {
         Err(why) => json!({
             "number": number, "normalised": normalised, "answered": false, "reason": why.to_string(),
+            "route": match why {
+                NoRoute::Elsewhere(Elsewhere::Place(target)) => json!(target),
+                NoRoute::Elsewhere(Elsewhere::HangUp(cause)) => {
+                    json!({ "type": "hangup", "cause": cause })
+                }
+                NoRoute::NoMatch
+                | NoRoute::NumberDisabled { .. }
+                | NoRoute::AgentDisabled { .. } => Value::Null,
+            },
         }),
         Ok(route) => json!({
             "number": number,

@@ -6,7 +6,7 @@ use clap::Parser;
 use serde_json::json;
 
 use super::{
-    CallArgs, CheckArgs, Cli, Command, DemoArgs, Global, RouteArgs,
+    CallArgs, CheckArgs, Cli, Command, DemoArgs, DialplanArgs, FreeswitchCommand, Global, RouteArgs,
     report::{
         findings_json, findings_text, print_json, print_line, route_json, route_text, step_text,
     },
@@ -15,7 +15,9 @@ use crate::{
     bench::{self, BenchArgs},
     check::{self, Outcome, Step},
     config::{Config, ConfigError, Loaded, Severity},
-    demo, descriptors, logging,
+    demo, descriptors,
+    freeswitch::dialplan::{DialplanOrder, dialplan},
+    logging,
     routing::route,
     serve::{self, ServeError},
     softphone::{self, CallReport},
@@ -50,6 +52,9 @@ pub fn main() -> ExitCode {
         Command::Call(args) => call(&args, &global),
         Command::Demo(args) => demo(&args, &global),
         Command::Bench(args) => bench(&args, &global),
+        Command::Freeswitch(args) => match args.command {
+            FreeswitchCommand::Dialplan(args) => show_dialplan(args, &global),
+        },
     };
     ExitCode::from(code)
 }
@@ -172,6 +177,24 @@ fn show_route(args: &RouteArgs, global: &Global) -> u8 {
         print_line(&route_text(&args.number, &found, &config, global.color.paint()));
     }
     if found.is_ok() { 0 } else { NO }
+}
+
+fn show_dialplan(args: DialplanArgs, global: &Global) -> u8 {
+    let config = match load(global) {
+        Ok(loaded) => loaded.config,
+        Err(code) => return code,
+    };
+    let DialplanArgs { mode, context, profile, number: numbers } = args;
+    match dialplan(&config, &DialplanOrder { mode, context, profile, numbers }) {
+        Ok(xml) => {
+            print_line(xml.trim_end());
+            0
+        }
+        Err(error) => {
+            eprintln!("tandem freeswitch dialplan: {error}");
+            NO
+        }
+    }
 }
 
 fn call(args: &CallArgs, global: &Global) -> u8 {

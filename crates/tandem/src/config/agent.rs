@@ -265,9 +265,8 @@ mod tests {
     #[test]
     fn the_number_wins_over_the_agent_in_transfers() {
         let mut agent = Agent::offline(Script::default());
-        let target = |target: &str| {
-            TransferTarget::new(tandem_call::TransferKind::Extension, target)
-        };
+        let target =
+            |target: &str| TransferTarget::new(tandem_call::TransferKind::Extension, target);
         agent.transfer = Some(target("200"));
         let spec = agent.spec(Some(&target("300")), &BTreeMap::new());
         assert_eq!(spec.transfer.resolve(None), Some(&target("300")));

@@ -1,10 +1,14 @@
 //! What a reload leaves as it is: the settings that a running daemon has bound, opened or started with.
 
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use tandem_attendant::VoiceSettings;
+use tandem_pbx::TransferSettings;
 use tandem_sip::{Credential, SipSettings};
 
-use super::{Config, Limits, MediaConfig, RecordsConfig, listeners::default_bind};
+use super::{
+    Config, FreeswitchConfig, Limits, MediaConfig, RecordsConfig, SwitchConfig,
+    freeswitch::default_url, listeners::default_bind,
+};
 
 /// The settings that hold from the start of the daemon to its end.
 #[derive(Debug, Clone)]
@@ -13,6 +17,7 @@ pub struct FixedSettings {
     media: MediaConfig,
     limits: Limits,
     records: RecordsConfig,
+    freeswitch: Option<FreeswitchConfig>,
     voice: VoiceSettings,
 }
 
@@ -24,6 +29,7 @@ impl FixedSettings {
             media: config.media.clone(),
             limits: config.limits.clone(),
             records: config.records.clone(),
+            freeswitch: config.freeswitch.clone(),
             voice: config.voice.clone(),
         }
     }
@@ -39,6 +45,10 @@ impl FixedSettings {
         changed.compare("limits.drain_s", drain, &config.limits.drain);
         let RecordsConfig { path } = &self.records;
         changed.compare("records.path", path, &config.records.path);
+        match (&self.freeswitch, &config.freeswitch) {
+            (Some(running), Some(read)) => changed.compare_freeswitch(running, read),
+            (running, read) => changed.note("freeswitch", running.is_some() != read.is_some()),
+        }
         let VoiceSettings { engines, flite_voice, cache_dir, cache_bytes } = &self.voice;
         changed.compare("attendant.engines", engines, &config.voice.engines);
         changed.compare("attendant.flite_voice", flite_voice, &config.voice.flite_voice);
@@ -119,6 +129,57 @@ impl Changed {
         self.compare("sip.request_burst", burst, &read.limits.burst);
     }
 
+    fn compare_freeswitch(&mut self, running: &FreeswitchConfig, read: &FreeswitchConfig) {
+        let FreeswitchConfig {
+            listen,
+            url,
+            prefix,
+            user,
+            token,
+            open_to_loopback,
+            outbound,
+            outbound_allowed,
+            module,
+            rate,
+            variables,
+            fallback,
+            stream_clear,
+            transfer,
+            switches,
+        } = running;
+        self.compare("freeswitch.listen", listen, &read.listen);
+        // Where nobody wrote it, it only follows the listeners.
+        let follows = Some(url) == default_url(listen).as_ref()
+            && Some(&read.url) == default_url(&read.listen).as_ref();
+        self.note("freeswitch.url", *url != read.url && !follows);
+        self.compare("freeswitch.prefix", prefix, &read.prefix);
+        self.compare("freeswitch.module", module, &read.module);
+        let open = |user: &'_ Option<(String, SecretString)>| {
+            user.as_ref().map(|(name, word)| (name.clone(), word.expose_secret().to_owned()))
+        };
+        self.note("freeswitch.user", open(user) != open(&read.user));
+        self.note("freeswitch.token", !same_secret(token.as_ref(), read.token.as_ref()));
+        self.compare(
+            "freeswitch.open_to_loopback",
+            open_to_loopback,
+            &read.open_to_loopback,
+        );
+        self.compare("freeswitch.outbound", outbound, &read.outbound);
+        self.compare(
+            "freeswitch.outbound_allowed",
+            outbound_allowed,
+            &read.outbound_allowed,
+        );
+        self.compare("freeswitch.rate", rate, &read.rate);
+        self.compare("freeswitch.variables", variables, &read.variables);
+        self.compare("freeswitch.fallback", fallback, &read.fallback);
+        self.compare("freeswitch.stream_clear", stream_clear, &read.stream_clear);
+        self.note("freeswitch.transfer", !same_transfers(transfer, &read.transfer));
+        let same = switches.len() == read.switches.len()
+            && switches.iter().zip(&read.switches).all(|(one, other)| same_switch(one, other));
+        self.note("freeswitch.switches", !same);
+    }
+
     fn compare_media(&mut self, running: &FixedSettings, read: &Config) {
         let MediaConfig { bind, address, ports, timeout, workers } = &running.media;
         // Where nobody wrote it, it only follows the listeners.
@@ -140,6 +201,42 @@ fn same_users(running: &[Credential], read: &[Credential]) -> bool {
     running.len() == read.len() && running.iter().zip(read).all(same)
 }
 
+fn same_secret(one: Option<&SecretString>, other: Option<&SecretString>) -> bool {
+    one.map(ExposeSecret::expose_secret) == other.map(ExposeSecret::expose_secret)
+}
+
+fn same_transfers(one: &TransferSettings, other: &TransferSettings) -> bool {
+    let TransferSettings {
+        domain,
+        context,
+        gateway,
+        profile,
+        actions,
+        ring_timeout,
+        ringback,
+        hold_music,
+        announcement,
+    } = one;
+    *domain == other.domain
+        && *context == other.context
+        && *gateway == other.gateway
+        && *profile == other.profile
+        && *actions == other.actions
+        && *ring_timeout == other.ring_timeout
+        && *ringback == other.ringback
+        && *hold_music == other.hold_music
+        && *announcement == other.announcement
+}
+
+fn same_switch(one: &SwitchConfig, other: &SwitchConfig) -> bool {
+    let SwitchConfig { name, address, user, password, command_timeout } = one;
+    *name == other.name
+        && *address == other.address
+        && *user == other.user
+        && same_secret(Some(password), Some(&other.password))
+        && *command_timeout == other.command_timeout
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -151,7 +248,11 @@ mod tests {
     }
 
     fn read_with_password(text: &str, password: &str) -> Config {
-        let variable = |name: &str| (name == "PASSWORD").then(|| password.to_owned());
+        let variable = |name: &str| match name {
+            "PASSWORD" => Some(password.to_owned()),
+            "TOKEN" => Some(format!("{password}-0123456789abcdef")),
+            _ => None,
+        };
         let (config, findings) = Config::read(Path::new("t.toml"), text, &variable);
         config.unwrap_or_else(|| panic!("{findings}"))
     }
@@ -191,6 +292,7 @@ mod tests {
             ("[attendant]\nflite_voice = \"rms\"\n", "attendant.flite_voice"),
             ("[attendant]\ncache_dir = \"speech\"\n", "attendant.cache_dir"),
             ("[attendant]\ncache_bytes = 9\n", "attendant.cache_bytes"),
+            ("[freeswitch]\n", "freeswitch"),
             (
                 "[sip]\nlisten = [\"udp:127.0.0.1:5099\"]\n[media]\nports = \"30000-39999\"\n",
                 "sip.listen, media.ports",
@@ -198,6 +300,44 @@ mod tests {
         ] {
             assert_eq!(running.changed_keys(&read(text)).join(", "), keys, "{text}");
         }
+    }
+
+    #[test]
+    fn every_key_of_freeswitch_waits_for_the_next_start() {
+        let running = FixedSettings::of(&read("[freeswitch]\n"));
+        for (line, key) in [
+            ("listen = [\"127.0.0.1:9\"]", "listen"),
+            ("listen = [\"0.0.0.0:9\"]", "listen"),
+            ("listen = [\"127.0.0.1:9\"]\nurl = \"ws://a\"", "listen, freeswitch.url"),
+            ("url = \"ws://a\"", "url"),
+            ("prefix = \"/a\"", "prefix"),
+            ("module = \"stream\"", "module"),
+            ("user = { username = \"a\", password_env = \"PASSWORD\" }", "user"),
+            ("token_env = \"TOKEN\"", "token"),
+            ("open_to_loopback = true", "open_to_loopback"),
+            ("outbound = []", "outbound"),
+            ("outbound_allowed = [\"127.0.0.0/9\"]", "outbound_allowed"),
+            ("rate = 16000", "rate"),
+            ("variables = []", "variables"),
+            ("fallback = \"1\"", "fallback"),
+            ("stream_clear = \"x\"", "stream_clear"),
+            ("transfer = { queue = \"inline fifo:{target} in\" }", "transfer"),
+            ("transfer = { domain = \"a\" }", "transfer"),
+            ("transfer = { context = \"a\" }", "transfer"),
+            ("transfer = { gateway = \"a\" }", "transfer"),
+            ("transfer = { profile = \"a\" }", "transfer"),
+            ("transfer = { ring_timeout_s = 9 }", "transfer"),
+            ("transfer = { ringback = \"a\" }", "transfer"),
+            ("transfer = { hold_music = \"a\" }", "transfer"),
+            ("transfer = { announcement = \"a\" }", "transfer"),
+            ("switches = { a = { address = \"b\", password_env = \"PASSWORD\" } }", "switches"),
+        ] {
+            let read = read(&format!("[freeswitch]\n{line}\n"));
+            let keys = running.changed_keys(&read).join(", ");
+            assert_eq!(keys, format!("freeswitch.{key}"), "{line}");
+            assert_eq!(FixedSettings::of(&read).changed_keys(&read), [""; 0], "{line}");
+        }
+        assert_eq!(running.changed_keys(&read("")), ["freeswitch"]);
     }
 
     #[test]
@@ -213,5 +353,12 @@ mod tests {
         let running = FixedSettings::of(&read(text));
         assert_eq!(running.changed_keys(&read(text)), [""; 0]);
         assert_eq!(running.changed_keys(&read_with_password(text, "new")), ["sip.users"]);
+        let text = "[freeswitch]\ntoken_env = \"TOKEN\"\nuser = { username = \"a\", password_env = \"PASSWORD\" }\n[freeswitch.switches.a]\naddress = \"b\"\npassword_env = \"PASSWORD\"\n";
+        let running = FixedSettings::of(&read(text));
+        assert_eq!(running.changed_keys(&read(text)), [""; 0]);
+        assert_eq!(
+            running.changed_keys(&read_with_password(text, "new")),
+            ["freeswitch.user", "freeswitch.token", "freeswitch.switches"]
+        );
     }
 }

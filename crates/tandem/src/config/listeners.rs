@@ -146,7 +146,7 @@ pub(crate) fn read_sip(
 }
 
 /// Replaces `default` by what was read, if anything was.
-fn set<T>(default: &mut T, read: Option<T>) {
+pub(crate) fn set<T>(default: &mut T, read: Option<T>) {
     if let Some(read) = read {
         *default = read;
     }
@@ -344,7 +344,7 @@ fn parse_own_ip(text: &str) -> Result<IpAddr, String> {
     Ok(ip)
 }
 
-fn parse_network(text: &str) -> Result<IpNet, String> {
+pub(crate) fn parse_network(text: &str) -> Result<IpNet, String> {
     let network = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
     network.map_err(|_| format!("{text:?} is no network, as in \"10.0.0.0/8\" or \"192.0.2.7\""))
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use tandem_call::TransferTarget;
+use tandem_exchange::Elsewhere;
 
 use crate::number::Pattern;
 
@@ -13,8 +14,8 @@ pub struct NumberRoute {
     pub written: String,
     /// The numbers it stands for.
     pub pattern: Pattern,
-    /// The agent that answers.
-    pub agent: String,
+    /// Where its calls go.
+    pub destination: Destination,
     /// A name for people.
     pub label: Option<String>,
     /// Where `transfer_to_human` leads for calls to it.
@@ -23,6 +24,25 @@ pub struct NumberRoute {
     pub enabled: bool,
     /// Line in the file; 0 when it was not written by anybody.
     pub line: usize,
+}
+
+/// Where calls to a number go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Destination {
+    /// This agent answers.
+    Agent(String),
+    /// The PBX has a place for them, and gets them back.
+    Elsewhere(Elsewhere),
+}
+
+impl Destination {
+    /// The agent's name, where one answers.
+    pub fn agent(&self) -> Option<&str> {
+        match self {
+            Self::Agent(name) => Some(name),
+            Self::Elsewhere(_) => None,
+        }
+    }
 }
 
 /// The lines of the number plan, no two of them for the same numbers.
@@ -95,7 +115,7 @@ mod tests {
         NumberRoute {
             written: written.to_owned(),
             pattern: written.parse().expect("a pattern"),
-            agent: "a".into(),
+            destination: Destination::Agent("a".into()),
             label: None,
             ai_transfer: None,
             enabled: true,

@@ -2,11 +2,12 @@
 
 use std::ops::Range;
 
-use tandem_call::{TransferKind, TransferMode, TransferTarget};
+use tandem_call::{HangupCause, TransferKind, TransferMode, TransferTarget};
+use tandem_exchange::Elsewhere;
 
 use super::{
     listeners::printable,
-    number_plan::{NumberPlan, NumberRoute},
+    number_plan::{Destination, NumberPlan, NumberRoute},
     reader::{Section, Value},
 };
 use crate::number::{self, Pattern};
@@ -53,14 +54,14 @@ fn read_route(
     let mut route = NumberRoute {
         written: written.to_owned(),
         pattern,
-        agent: String::new(),
+        destination: Destination::Agent(String::new()),
         label: None,
         ai_transfer: None,
         enabled: true,
         line: value.mistakes().line_of(value.key_span()),
     };
     if value.is_string() {
-        route.agent = value.string(64)?.to_owned();
+        route.destination = Destination::Agent(value.string(64)?.to_owned());
         return Some((route, value.span()));
     }
     if !value.is_table() {
@@ -68,6 +69,7 @@ fn read_route(
     }
     let mut section = value.section()?;
     let agent = section.value("agent");
+    let elsewhere = section.value("route");
     route.label = section.string("label", 100);
     route.ai_transfer = section.value("ai_transfer").and_then(|target| read_target(&target));
     route.enabled = section
@@ -79,7 +81,6 @@ fn read_route(
         .unwrap_or(true);
     let (span, mistakes) = (section.span().clone(), section.mistakes());
     section.finish(&[
-        "route",
         "kind",
         "country",
         "schedule_id",
@@ -88,16 +89,44 @@ fn read_route(
         "operator_ids",
         "metadata",
     ]);
+    if let Some(elsewhere) = elsewhere {
+        if agent.is_some() {
+            mistakes.error_with_fix(
+                elsewhere.key_span(),
+                format!("[numbers]: {written:?} has an `agent` and a `route`"),
+                "keep one of the two",
+            );
+        }
+        route.destination = Destination::Elsewhere(read_elsewhere(&elsewhere)?);
+        return Some((route, elsewhere.span()));
+    }
     let Some(agent) = agent else {
         mistakes.error_with_fix(
             &span,
             format!("[numbers]: {written:?} has no `agent`"),
-            "add `agent = \"…\"` with the name of an agent",
+            "add `agent = \"…\"` with the name of an agent, or a `route` for the PBX",
         );
         return None;
     };
-    route.agent = agent.string(64)?.to_owned();
+    route.destination = Destination::Agent(agent.string(64)?.to_owned());
     Some((route, agent.span()))
+}
+
+/// Reads `{ type = "hangup", cause = "USER_BUSY" }` or a place such as `{ type = "queue", target = "support" }`.
+fn read_elsewhere(value: &Value<'_, '_>) -> Option<Elsewhere> {
+    let mut section = value.section()?;
+    if section.value("type").and_then(|kind| kind.string(32)) != Some("hangup") {
+        return read_target(value).map(Elsewhere::Place);
+    }
+    let cause = section.value("cause").map(|cause| {
+        cause.parsed(|name| {
+            HangupCause::from_name(name).ok_or_else(|| {
+                format!("{name:?} is no hangup cause, as in \"USER_BUSY\" or \"CALL_REJECTED\"")
+            })
+        })
+    });
+    section.finish(&[]);
+    Some(Elsewhere::HangUp(cause.unwrap_or(Some(HangupCause::NormalClearing))?))
 }
 
 /// Reads `{ type = "queue", target = "support" }`.

@@ -2,7 +2,9 @@ use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use secrecy::ExposeSecret;
 use tandem_call::{Greeting, LateResults, TransferKind, TransferTarget};
-use tandem_media::Law;
+use tandem_media::{Law, SampleRate};
+use tandem_streams::Dialect;
+use tandem_models::{TurnDetection, capabilities};
 
 use super::*;
 use crate::routing::{Reason, route};
@@ -103,7 +105,7 @@ fn three_lines_are_a_configuration() {
     assert_eq!(agent.end_call_drain, Duration::from_secs(2));
     assert_eq!(agent.max_silence, Duration::from_secs(600));
     assert_eq!(agent.max_duration, Duration::from_secs(3600));
-    assert_eq!(config.numbers.lines()[0].agent, "reception");
+    assert_eq!(config.numbers.lines()[0].destination.agent(), Some("reception"));
 }
 
 #[test]
@@ -163,7 +165,7 @@ fn each_kind_of_mistake_has_its_words() {
         ),
         (
             "zzz = 1\n",
-            "t.toml:1:1: error: unknown key `zzz` in the file\n    fix: known keys: sip, media, limits, records, models, attendant, agents, numbers",
+            "t.toml:1:1: error: unknown key `zzz` in the file\n    fix: known keys: sip, media, limits, records, freeswitch, models, attendant, agents, numbers",
         ),
         (
             "[limits]\nmax_calls = 0\n",
@@ -264,7 +266,7 @@ fn each_kind_of_mistake_has_its_words() {
         ),
         (
             "[numbers]\n\"*\" = { label = \"x\" }\n",
-            "t.toml:2:1: error: [numbers]: \"*\" has no `agent`\n    fix: add `agent = \"…\"` with the name of an agent",
+            "t.toml:2:1: error: [numbers]: \"*\" has no `agent`\n    fix: add `agent = \"…\"` with the name of an agent, or a `route` for the PBX",
         ),
         (
             "[numbers]\n\"*\" = 7\n",
@@ -339,6 +341,13 @@ fn no_finding_repeats_a_secret() {
         "[sip]\nusers = [{ username = \"a\", password = \"s3cret\" }]\n",
         "[sip]\nusers = [\"a:s3cret\"]\n",
         "[models.gemini]\napi_key = s3cret\n",
+        "[freeswitch]\ntoken = \"s3cret-and-long-enough\"\n",
+        "[freeswitch]\ntoken_env = \"s3cret-and-long-enough\"\n",
+        "[freeswitch]\nuser = { username = \"a\", password = \"s3cret\" }\n",
+        "[freeswitch]\nuser = \"a:s3cret\"\n",
+        "[freeswitch]\nuser = { username = \"a:s3 cret\", password_env = \"s3cret!\" }\n",
+        "[freeswitch.switches.a]\naddress = \"b\"\npassword = \"s3cret\"\n",
+        "[freeswitch]\nurl = \"ws://me:s3cret@host:8090\"\n",
     ] {
         let findings = findings(text);
         assert!(findings.contains("error"), "{text}");
@@ -364,6 +373,27 @@ fn keys_come_from_the_environment_or_a_file_and_print_redacted() {
     assert!(config.models["gemini"].usable().is_none());
     let printed = format!("{config:?}");
     assert!(!printed.contains("from-env") && !printed.contains("from-file"));
+}
+
+#[test]
+fn turns_are_found_by_the_vendor_or_by_us() {
+    for (provider, found, known) in [
+        ("openai-realtime", "silence", TurnDetection::Silence),
+        ("openai-realtime", "semantic", TurnDetection::Semantic),
+        ("openai-realtime", "local", TurnDetection::Local),
+        ("gemini-live", "local", TurnDetection::Local),
+    ] {
+        let text = format!(
+            "[models.m]\nprovider = {provider:?}\n[models.m.options]\nturn_detection = {found:?}\nsilence_duration_ms = 700\n"
+        );
+        let settings = &good(&text).models["m"].settings;
+        assert_eq!(settings.options.turn_detection, known, "{text}");
+        let able = capabilities(settings);
+        let local = known == TurnDetection::Local;
+        assert_eq!((able.detects_turns, able.turn_pause.as_millis()), (!local, 700), "{text}");
+    }
+    let wrong = findings("[models.openai.options]\nturn_detection = \"client\"\n");
+    assert!(wrong.contains("it is silence, semantic or local"), "{wrong}");
 }
 
 #[test]
@@ -413,11 +443,195 @@ fn relative_paths_start_from_the_files_directory() {
     assert_eq!(config.unwrap().records.path, Path::new("/etc/tandem/records/calls.jsonl"));
 }
 
+#[test]
+fn a_bare_freeswitch_section_listens_on_loopback_only() {
+    let config = good("[freeswitch]\n");
+    assert!(good("").freeswitch.is_none());
+    let freeswitch = config.freeswitch.unwrap();
+    assert_eq!(freeswitch.listen, ["127.0.0.1:8090".parse().unwrap()]);
+    assert_eq!(freeswitch.url, "ws://127.0.0.1:8090");
+    assert_eq!(freeswitch.prefix, "/freeswitch");
+    assert_eq!(freeswitch.outbound, ["127.0.0.1:8084".parse().unwrap()]);
+    assert!(freeswitch.outbound_allowed.iter().all(|net| net.addr().is_loopback()));
+    assert!(freeswitch.user.is_none() && freeswitch.token.is_none());
+    assert!(!freeswitch.open_to_loopback);
+    assert_eq!(freeswitch.module, Dialect::AudioForkBidirectional);
+    assert_eq!(freeswitch.rate, None);
+    assert_eq!(
+        freeswitch.variables,
+        ["sip_h_X-*", "sip_h_User-to-User", "sip_h_P-*", "sip_call_id"]
+    );
+    assert_eq!((freeswitch.fallback, freeswitch.stream_clear), (None, None));
+    assert!(freeswitch.transfer.actions.is_empty() && freeswitch.transfer.gateway.is_none());
+    assert!(freeswitch.switches.is_empty());
+}
+
+#[test]
+fn the_freeswitch_keys_are_read() {
+    let text = r#"[freeswitch]
+listen = ["0.0.0.0:8091"]
+url = "wss://voice.example.net"
+prefix = "/fs/a"
+module = "stream-raw"
+user = { username = "fs", password_env = "P" }
+token_env = "T"
+open_to_loopback = true
+outbound = []
+outbound_allowed = ["10.0.0.0/8"]
+rate = 24000
+variables = ["*", "sip_h_X-Tenant"]
+fallback = "'playback:closed.wav,hangup' inline"
+stream_clear = '{"type":"clear"}'
+[freeswitch.transfer]
+queue = "inline fifo:{target} in"
+ringgroup = "bridge user/1001,user/1002"
+external = "bridge sofia/gateway/{gateway}/{target}"
+gateway = "trunk1"
+ring_timeout_s = 12
+hold_music = "local_stream://other"
+[freeswitch.switches.main]
+address = "10.0.0.5"
+user = "tandem@pbx.example"
+password_env = "P"
+command_timeout_ms = 900
+[freeswitch.switches.b-2]
+address = "pbx:8022"
+password_env = "T"
+"#;
+    let (config, findings) = read_with(text, &[("P", "secret"), ("T", "0123456789abcdef")]);
+    assert_eq!(findings.to_string(), "");
+    let freeswitch = config.unwrap().freeswitch.unwrap();
+    assert_eq!(freeswitch.url, "wss://voice.example.net");
+    assert_eq!(freeswitch.module, Dialect::AudioStreamRaw);
+    let (user, password) = freeswitch.user.as_ref().unwrap();
+    assert_eq!((&**user, password.expose_secret()), ("fs", "secret"));
+    assert_eq!(freeswitch.token.as_ref().unwrap().expose_secret(), "0123456789abcdef");
+    assert!(freeswitch.open_to_loopback && freeswitch.outbound.is_empty());
+    assert_eq!(freeswitch.rate, Some(SampleRate::Hz24000));
+    assert_eq!(freeswitch.variables, ["*", "sip_h_X-Tenant"]);
+    assert_eq!(freeswitch.fallback.as_deref(), Some("'playback:closed.wav,hangup' inline"));
+    assert_eq!(freeswitch.stream_clear.as_deref(), Some(r#"{"type":"clear"}"#));
+    let actions = [
+        (TransferKind::Queue, "inline fifo:{target} in"),
+        (TransferKind::Ringgroup, "bridge user/1001,user/1002"),
+        (TransferKind::External, "bridge sofia/gateway/{gateway}/{target}"),
+    ];
+    let transfer = &freeswitch.transfer;
+    assert_eq!(transfer.actions, actions.map(|(kind, action)| (kind, action.to_owned())));
+    assert_eq!(transfer.ring_timeout, Duration::from_secs(12));
+    assert_eq!(transfer.hold_music, "local_stream://other");
+    let switches = &freeswitch.switches;
+    assert_eq!((&*switches[0].name, &*switches[0].address), ("b-2", "pbx:8022"));
+    assert_eq!(switches[0].command_timeout, Duration::from_secs(5));
+    assert_eq!((&*switches[1].name, &*switches[1].address), ("main", "10.0.0.5:8021"));
+    assert_eq!(switches[1].user.as_deref(), Some("tandem@pbx.example"));
+    assert_eq!(switches[1].command_timeout, Duration::from_millis(900));
+    let printed = format!("{freeswitch:?}");
+    assert!(!printed.contains("secret\"") && !printed.contains("0123456789abcdef"), "{printed}");
+
+    for (rate, read) in [
+        ("\"codec\"", None),
+        ("\"16000\"", Some(SampleRate::Hz16000)),
+        ("8000", Some(SampleRate::Hz8000)),
+        ("48000", Some(SampleRate::Hz48000)),
+    ] {
+        let config = good(&format!("[freeswitch]\nrate = {rate}\n"));
+        assert_eq!(config.freeswitch.unwrap().rate, read, "{rate}");
+    }
+}
+
+#[test]
+fn each_mistake_about_freeswitch_has_its_words() {
+    let long = "x".repeat(80);
+    let variables =
+        [("P", "secret"), ("SHORT", "0123456789"), ("ODD", "0123456789abcdef&"), ("LONG", &long)];
+    for (line, expected) in [
+        ("listen = []", "2:10: error: `freeswitch.listen` is empty, no fork could come in\n    fix: name an address such as \"127.0.0.1:8090\", or remove the key"),
+        ("listen = [\"127.0.0.1\"]", "2:11: error: `freeswitch.listen`: \"127.0.0.1\" is no IP address with a port, as in 127.0.0.1:8090 or [::]:8090"),
+        ("listen = [\"127.0.0.1:1\", \"127.0.0.1:1\"]", "2:26: error: `freeswitch.listen`: 127.0.0.1:1 is listed twice"),
+        ("outbound = [\"127.0.0.1:8090\"]", "2:13: error: `freeswitch.outbound`: 127.0.0.1:8090 is in `freeswitch.listen` already"),
+        ("listen = [\"[::1]:8090\"]", "1:2: error: `freeswitch.listen`: the fork modules can't read ws://[::1]:8090\n    fix: listen on an IPv4 address, or name the host in `freeswitch.url`"),
+        ("url = \"http://a\"", "2:7: error: `freeswitch.url`: \"http://a\" must look like \"ws://10.0.0.9:8090\": a name or an IPv4 address, and no path"),
+        ("url = \"ws://a:8090/x\"", "2:7: error: `freeswitch.url`: \"ws://a:8090/x\" must look like \"ws://10.0.0.9:8090\": a name or an IPv4 address, and no path"),
+        ("url = \"ws://[::1]:8090\"", "2:7: error: `freeswitch.url`: \"ws://[::1]:8090\" must look like \"ws://10.0.0.9:8090\": a name or an IPv4 address, and no path"),
+        ("prefix = \"fs/\"", "2:10: error: `freeswitch.prefix`: \"fs/\" must look like \"/freeswitch\""),
+        ("module = \"audio_fork\"", "2:10: error: `freeswitch.module`: \"audio_fork\" is no module we know: drachtio, jambonz, stream, stream-raw, stream-base64"),
+        ("rate = \"16k\"", "2:8: error: `freeswitch.rate`: \"16k\" must be \"codec\", 8000, 16000, 24000 or 48000"),
+        ("rate = 11025", "2:8: error: `freeswitch.rate`: \"11025\" must be \"codec\", 8000, 16000, 24000 or 48000"),
+        ("user = { username = \"fs\" }", "2:8: error: `freeswitch.user` needs `username` and `password_env`\n    fix: for example { username = \"freeswitch\", password_env = \"TANDEM_FORK_PASSWORD\" }"),
+        ("user = { username = \"f:s\", password_env = \"P\" }", "2:21: error: `freeswitch.user.username`: \"f:s\" must have 1 to 64 letters, digits and - _ . @ +"),
+        ("user = { username = \"fs\", password_env = \"NOT_SET\" }", "2:1: error: `freeswitch.user`: no password: the environment variable NOT_SET is not set\n    fix: set it, or remove the key"),
+        ("user = { username = \"freeswitch\", password_env = \"LONG\" }", "2:8: error: `freeswitch.user`: name and password have more than 89 bytes together, mod_audio_fork would connect without them\n    fix: choose a shorter password"),
+        ("token_env = \"NOT_SET\"", "1:2: error: `freeswitch`: no token: the environment variable NOT_SET is not set\n    fix: set it, or remove the key"),
+        ("token_env = \"SHORT\"", "1:2: error: `freeswitch`: the token must have 16 to 256 letters, digits and - . _ ~\n    fix: make one with `openssl rand -hex 24`"),
+        ("token_env = \"ODD\"", "1:2: error: `freeswitch`: the token must have 16 to 256 letters, digits and - . _ ~\n    fix: make one with `openssl rand -hex 24`"),
+        ("variables = [\"sip_h_*X\"]", "2:14: error: `freeswitch.variables`: \"sip_h_*X\" is no channel variable, as in \"sip_h_X-Tenant\" or \"sip_h_X-*\""),
+        ("fallback = \"2000 XML default x\"", "2:12: error: `freeswitch.fallback`: \"2000 XML default x\" must look like \"2000 XML default\" or \"'playback:closed.wav,hangup' inline\""),
+        ("fallback = \"'hangup'\"", "2:12: error: `freeswitch.fallback`: \"'hangup'\" must look like \"2000 XML default\" or \"'playback:closed.wav,hangup' inline\""),
+        ("fallback = \"a\\nb\"", "2:12: error: `freeswitch.fallback`: must hold no control character, quote, bracket or backslash"),
+        ("transfer = { queue = \"enqueue {target}\" }", "2:22: error: `freeswitch.transfer.queue`: the action for queue begins with \"enqueue\"; it must be bridge, inline or transfer"),
+        ("transfer = { operator = \"bridge user/{target}\" }", "2:14: error: `operator` in [freeswitch.transfer] is not supported by this version of Tandem\n    fix: remove it"),
+        ("transfer = { que = \"bridge user/{target}\" }", "2:14: error: unknown key `que` in [freeswitch.transfer]\n    fix: did you mean `queue`?"),
+        ("transfer = { domain = \"a b\" }", "2:23: error: `freeswitch.transfer.domain`: domain cannot be \"a b\""),
+        ("transfer = { external = \"bridge sofia/gateway/{gateway}/{target}\" }", "2:25: error: `freeswitch.transfer.external`: the action for external: {gateway} is used, but no gateway is configured"),
+        ("switches = { main = { address = \"127.0.0.1\" } }", "2:14: error: [freeswitch.switches.main] needs `address` and `password_env`\n    fix: for example address = \"127.0.0.1:8021\", password_env = \"FREESWITCH_PASSWORD\""),
+        ("switches = { main = { address = \"a b:1\", password_env = \"P\" } }", "2:33: error: `freeswitch.switches.main.address`: \"a b:1\" is no host with a port, as in \"127.0.0.1:8021\""),
+        ("switches = { main = { address = \"a\", password_env = \"P\", user = \"x\" } }", "2:66: error: `freeswitch.switches.main.user`: \"x\" must look like \"tandem@pbx.example\""),
+        ("switches = { \"a b\" = { address = \"127.0.0.1\", password_env = \"P\" } }", "2:14: error: [freeswitch.switches]: \"a b\" must have 1 to 64 letters, digits and - _ ."),
+        ("switches = { a = { address = \"127.0.0.1\", password_env = \"P\" }, b = { address = \"127.0.0.1:8021\", password_env = \"P\" } }", "2:66: error: [freeswitch.switches]: \"a\" and \"b\" are both at 127.0.0.1:8021\n    fix: keep one of the two"),
+        ("tls = true", "2:1: error: `tls` in [freeswitch] is not supported by this version of Tandem\n    fix: remove it"),
+    ] {
+        let text = format!("[freeswitch]\n{line}\n");
+        let (config, mut findings) = read_with(&text, &variables);
+        findings.mistakes.retain(|mistake| mistake.severity == Severity::Error);
+        assert_eq!(findings.to_string(), format!("t.toml:{expected}"), "{line}");
+        assert!(config.is_none());
+    }
+}
+
+#[test]
+fn a_freeswitch_that_could_not_reach_us_is_warned_of() {
+    let elsewhere = "FreeSWITCH on another machine can't send its forks to";
+    for (text, warned) in [
+        ("[freeswitch]\n", vec!["names no switch"]),
+        ("[freeswitch.switches.a]\naddress = \"127.0.0.1\"\npassword_env = \"P\"\n", vec![]),
+        ("[freeswitch.switches.a]\naddress = \"[::1]:8021\"\npassword_env = \"P\"\n", vec![]),
+        (
+            "[freeswitch.switches.a]\naddress = \"10.0.0.5\"\npassword_env = \"P\"\n",
+            vec![elsewhere],
+        ),
+        (
+            "[freeswitch]\nlisten = [\"0.0.0.0:8090\"]\noutbound_allowed = [\"0.0.0.0/0\"]\n",
+            vec![elsewhere, "lets everybody hand calls over", "names no switch"],
+        ),
+        (
+            "[freeswitch]\nlisten = [\"10.0.0.9:8090\"]\n[freeswitch.switches.a]\naddress = \"10.0.0.5\"\npassword_env = \"P\"\n",
+            vec![],
+        ),
+        (
+            "[freeswitch]\nurl = \"ws://voice:8090\"\n[freeswitch.switches.a]\naddress = \"10.0.0.5\"\npassword_env = \"P\"\n",
+            vec![],
+        ),
+    ] {
+        let (config, findings) = read_with(text, &[("P", "secret")]);
+        assert!(config.is_some(), "{findings}");
+        assert_eq!(findings.mistakes.len(), warned.len(), "{text}: {findings}");
+        let printed = findings.to_string();
+        assert!(warned.iter().all(|words| printed.contains(words)), "{text}: {printed}");
+    }
+}
+
 /// The example names every key with the value it has by default or one that differs from it on purpose.
 #[test]
 fn the_example_file_is_understood_and_names_every_key() {
     let text = include_str!("../../../../tandem.example.toml");
-    let set = [("OPENAI_API_KEY", "a"), ("GEMINI_API_KEY", "b"), ("TANDEM_PBX_PASSWORD", "c")];
+    let set = [
+        ("OPENAI_API_KEY", "a"),
+        ("GEMINI_API_KEY", "b"),
+        ("TANDEM_PBX_PASSWORD", "c"),
+        ("TANDEM_FORK_PASSWORD", "d"),
+        ("FREESWITCH_PASSWORD", "e"),
+    ];
     let (config, findings) = read_with(text, &set);
     assert_eq!(findings.to_string(), "");
     let config = config.unwrap();
@@ -433,13 +647,15 @@ fn the_example_file_is_understood_and_names_every_key() {
     assert_eq!(config.sip.listen[0].addr, SocketAddr::from(([0, 0, 0, 0], 5060)));
     let agent = &config.agents["reception"];
     assert_eq!(agent.models, ["gemini", "openai"]);
-    assert_eq!(
-        agent.departments["sales"],
-        TransferTarget::new(TransferKind::Queue, "sales")
-    );
+    assert_eq!(agent.departments["sales"], TransferTarget::new(TransferKind::Queue, "sales"));
     assert_eq!(agent.max_concurrent_calls, Some(50));
     assert!(!config.agents["after-hours"].enabled);
-    assert_eq!(config.numbers.lines().len(), 4);
+    assert_eq!(config.numbers.lines().len(), 6);
+    let freeswitch = config.freeswitch.unwrap();
+    assert_eq!(freeswitch.user.unwrap().0, "freeswitch");
+    assert_eq!(freeswitch.fallback.as_deref(), Some("2000 XML default"));
+    assert_eq!(freeswitch.transfer.gateway.as_deref(), Some("trunk1"));
+    assert_eq!(freeswitch.switches[0].password.expose_secret(), "e");
 
     for (section, keys) in KEYS {
         for key in *keys {
@@ -502,6 +718,48 @@ const KEYS: &[(&str, &[&str])] = &[
         ],
     ),
     ("media", &["bind", "address", "ports", "timeout_s", "workers"]),
+    (
+        "freeswitch",
+        &[
+            "listen",
+            "url",
+            "prefix",
+            "module",
+            "user",
+            "username",
+            "password_env",
+            "password_file",
+            "token_env",
+            "open_to_loopback",
+            "outbound",
+            "outbound_allowed",
+            "rate",
+            "variables",
+            "fallback",
+            "stream_clear",
+            "transfer",
+            "extension",
+            "queue",
+            "ringgroup",
+            "ivr",
+            "voicemail",
+            "conference",
+            "external",
+            "sip",
+            "domain",
+            "context",
+            "gateway",
+            "profile",
+            "ring_timeout_s",
+            "ringback",
+            "hold_music",
+            "announcement",
+            "main",
+            "address",
+            "user",
+            "command_timeout_ms",
+        ],
+    ),
     ("limits", &["max_calls", "answer_after_ms", "drain_s"]),
     ("records", &["path"]),
     ("attendant", &["engines", "flite_voice", "cache_dir", "cache_bytes", "script"]),
@@ -556,5 +814,5 @@ const KEYS: &[(&str, &[&str])] = &[
             "status",
         ],
     ),
-    ("numbers", &["agent", "label", "ai_transfer", "status"]),
+    ("numbers", &["agent", "route", "label", "ai_transfer", "status"]),
 ];

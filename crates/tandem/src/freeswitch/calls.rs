@@ -1,0 +1,667 @@
+//! Calls of switches: channels handed over by a dialplan, and forks that come in.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use secrecy::SecretString;
+use serde_json::{Map, Value};
+use tandem_call::Party;
+use tandem_exchange::{Elsewhere, Exchange, ForkCall, ForkReport, Refused, Signalling};
+use tandem_media::SampleRate;
+use tandem_pbx::{
+    CallerIdentity, Cause, Channel, ChannelInput, ChannelSettings, ChannelUuid, ChannelWatch,
+    CommandError, EventHeaders, Extension, ForkModule, ForkName, ForkPlan, ForkSource, ForkStart,
+    ForkUrl, LinkState, Metadata, Mix, OutboundChannel, Switch, SwitchCommand, TransferPlan,
+    VariableName, VariableValue, Word, follow,
+};
+use tandem_streams::{
+    Arrival, AuthenticatedAs, Dialect, ForkRefusal, ForkStream, Metadata as ForkMetadata,
+    StreamShape, sign_token,
+};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    side::{ChannelSide, ChannelSignalling, LoneFork},
+    sidecar::TOKEN_LIFE,
+};
+use crate::config::FreeswitchConfig;
+
+/// Reports and orders of one call that may wait.
+const QUEUE: usize = 256;
+
+/// The name of a fork of ours on its channel, so that others may have theirs beside it.
+pub(crate) const FORK_NAME: &str = "tandem";
+
+/// How forks are started.
+pub(crate) struct ForkSettings {
+    dialect: Dialect,
+    /// `ws://host:port/prefix`.
+    base: String,
+    signing: SecretString,
+    rate: Option<SampleRate>,
+    variables: Vec<String>,
+    fallback: Option<Extension>,
+}
+
+impl ForkSettings {
+    /// Those of `config`; `port` is the one the listener got where the configuration left it open.
+    pub(crate) fn new(
+        config: &FreeswitchConfig,
+        port: Option<u16>,
+        signing: SecretString,
+    ) -> Self {
+        let url = match (config.url.strip_suffix(":0"), port) {
+            (Some(host), Some(port)) => format!("{host}:{port}"),
+            _ => config.url.clone(),
+        };
+        Self {
+            dialect: config.module,
+            base: format!("{url}{}", config.prefix),
+            signing,
+            rate: config.rate,
+            variables: config.variables.clone(),
+            fallback: config.fallback.as_deref().and_then(extension),
+        }
+    }
+
+    /// The shape of a fork of a channel whose codec runs at `codec`.
+    fn shape(&self, codec: SampleRate) -> StreamShape {
+        let rate = self.rate.unwrap_or(match codec {
+            SampleRate::Hz8000 => SampleRate::Hz8000,
+            _ => SampleRate::Hz16000,
+        });
+        StreamShape {
+            dialect: self.dialect,
+            rate,
+            channels: tandem_streams::Channels::Mono,
+            back: rate,
+            codec,
+        }
+    }
+
+    fn module(&self) -> ForkModule {
+        module_of(self.dialect)
+    }
+
+    /// The address to which the channel `uuid` is forked, good for that channel only.
+    fn url(&self, uuid: &ChannelUuid, shape: &StreamShape) -> Result<ForkUrl, CommandError> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let token = sign_token(&self.signing, uuid.as_str(), (now + TOKEN_LIFE).as_secs());
+        ForkUrl::new(&format!(
+            "{}{}?call={uuid}&rate={}&back={}&codec_rate={}&token={token}",
+            self.base,
+            self.dialect.path(),
+            shape.rate.hz(),
+            shape.back.hz(),
+            shape.codec.hz(),
+        ))
+    }
+
+    /// The plan by which the channel `uuid` is forked.
+    pub(crate) fn plan(
+        &self,
+        uuid: &ChannelUuid,
+        shape: &StreamShape,
+    ) -> Result<ForkPlan, CommandError> {
+        let metadata = Map::from_iter([("uuid".to_owned(), Value::from(uuid.as_str()))]);
+        let bidirectional = self.dialect == Dialect::AudioForkBidirectional;
+        Ok(ForkPlan {
+            module: self.module(),
+            bug: Some(Word::new(FORK_NAME)?),
+            url: self.url(uuid, shape)?,
+            mix: Mix::Mono,
+            rate: shape.rate,
+            metadata: Some(Metadata::new(&metadata)?),
+            back: bidirectional.then_some(shape.back),
+            variables: self.module_variables(shape)?,
+        })
+    }
+
+    /// What the module reads from the channel when it starts.
+    fn module_variables(
+        &self,
+        shape: &StreamShape,
+    ) -> Result<Vec<(VariableName, VariableValue)>, CommandError> {
+        let rate = shape.back.hz().to_string();
+        let named: &[(&str, &str)] = match self.dialect {
+            Dialect::AudioFork | Dialect::AudioForkBidirectional => &[],
+            // Without these two the module reads numbers that nobody set.
+            Dialect::AudioStream => {
+                &[("STREAM_MESSAGE_DEFLATE", "true"), ("STREAM_HEART_BEAT", "0")]
+            }
+            Dialect::AudioStreamRaw => &[
+                ("STREAM_MESSAGE_DEFLATE", "true"),
+                ("STREAM_HEART_BEAT", "0"),
+                ("STREAM_PLAYBACK", "true"),
+                ("STREAM_SAMPLE_RATE", &rate),
+            ],
+            Dialect::AudioStreamBase64 => &[
+                ("STREAM_MESSAGE_DEFLATE", "true"),
+                ("STREAM_HEART_BEAT", "0"),
+                ("STREAM_PLAYBACK", "true"),
+            ],
+        };
+        named
+            .iter()
+            .map(|(name, value)| Ok((VariableName::new(name)?, VariableValue::new(value)?)))
+            .collect()
+    }
+
+    /// What of a channel's variables becomes the call's: SIP headers under their own names.
+    fn chosen(&self, headers: &EventHeaders) -> BTreeMap<String, String> {
+        let wanted = |name: &str| {
+            self.variables.iter().any(|pattern| match pattern.strip_suffix('*') {
+                Some(stem) => name.starts_with(stem),
+                None => name == pattern,
+            })
+        };
+        headers
+            .variables()
+            .filter(|(name, _)| wanted(name))
+            .take(MOST_VARIABLES)
+            .map(|(name, value)| {
+                let name = name.strip_prefix("sip_h_").unwrap_or(name);
+                let end = value.floor_char_boundary(LONGEST_VALUE);
+                (name.to_owned(), value[..end].to_owned())
+            })
+            .collect()
+    }
+}
+
+/// `2000 XML default`, of which the last two may be missing.
+fn extension(text: &str) -> Option<Extension> {
+    let mut words = text.split_whitespace().map(Word::new);
+    Some(Extension {
+        number: words.next()?.ok()?,
+        dialplan: words.next().transpose().ok()?,
+        context: words.next().transpose().ok()?,
+    })
+}
+
+/// Variables of a channel that a call takes, and the bytes of each.
+const MOST_VARIABLES: usize = 64;
+const LONGEST_VALUE: usize = 1_024;
+
+/// The module behind `dialect`.
+pub(crate) const fn module_of(dialect: Dialect) -> ForkModule {
+    match dialect {
+        Dialect::AudioFork => ForkModule::AudioFork,
+        Dialect::AudioForkBidirectional => ForkModule::AudioForkBidirectional,
+        Dialect::AudioStream | Dialect::AudioStreamRaw | Dialect::AudioStreamBase64 => {
+            ForkModule::AudioStream
+        }
+    }
+}
+
+/// Who waits for a fork of a channel.
+enum Expected {
+    /// Its call.
+    Call { reports: mpsc::Sender<ForkReport>, inputs: Option<mpsc::Sender<ChannelInput>> },
+    /// Something that is to be said to it.
+    Announcement(oneshot::Sender<(ForkStream, StreamShape)>),
+}
+
+/// All calls of all switches. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Calls(Arc<Inner>);
+
+struct Inner {
+    exchange: Exchange,
+    switches: Vec<Switch>,
+    transfers: Arc<TransferPlan>,
+    settings: ForkSettings,
+    expected: Mutex<HashMap<String, Expected>>,
+}
+
+/// What is known of a channel before its call begins.
+struct Facts {
+    called: String,
+    from: Party,
+    variables: BTreeMap<String, String>,
+    sip_call_id: Option<String>,
+    codec: SampleRate,
+    answered: bool,
+}
+
+impl Calls {
+    pub(crate) fn new(
+        exchange: Exchange,
+        switches: Vec<Switch>,
+        transfers: Arc<TransferPlan>,
+        settings: ForkSettings,
+    ) -> Self {
+        let expected = Mutex::default();
+        Self(Arc::new(Inner { exchange, switches, transfers, settings, expected }))
+    }
+
+    /// A dialplan hands a channel over.
+    pub(crate) async fn take_channel(&self, mut channel: OutboundChannel) {
+        let inner = &self.0;
+        let uuid = channel.uuid().clone();
+        let facts = self.facts(channel.headers());
+        // A link of our own outlives the channel's, and comes back when it is lost.
+        let linked = self.switch_of(&uuid).await;
+        let (switch, watch) = match &linked {
+            Some(switch) => (switch.clone(), switch.watch(uuid.clone()).ok()),
+            None => (channel.switch().clone(), channel.take_events()),
+        };
+        let Some(watch) = watch else { return channel.release() };
+        let shape = inner.settings.shape(facts.codec);
+        let source = match inner.settings.plan(&uuid, &shape) {
+            Ok(plan) => ForkSource::Ours(Box::new(plan)),
+            Err(error) => {
+                tracing::error!(%error, "a fork can't be started: look at freeswitch.url");
+                return channel.release();
+            }
+        };
+        let called = facts.called.clone();
+        let control = Control { switch, watch, fork: source };
+        match self.start(&uuid, facts, shape.rate, control) {
+            Ok(held) => {
+                let hold = Held { channel, until_parked: linked.is_some() };
+                held.send(hold).ok(); // Else the call is over already, and the channel goes back.
+            }
+            Err(refused) => {
+                tracing::info!(%refused, called, "a channel goes back to its dialplan");
+                self.give_back(channel, &refused).await;
+            }
+        }
+    }
+
+    /// A fork's websocket has come in.
+    pub(crate) async fn take_fork(&self, arrival: Arrival) {
+        let shape = match StreamShape::from_query(arrival.dialect, &arrival.query) {
+            Ok(shape) => shape,
+            Err(error) => {
+                let reason = error.to_string();
+                tracing::warn!(peer = %arrival.peer, reason, "a fork is refused");
+                return arrival.refuse(ForkRefusal::NotWanted, &reason);
+            }
+        };
+        let metadata = match arrival.metadata.as_deref().map(ForkMetadata::parse) {
+            Some(Ok(metadata)) => metadata,
+            Some(Err(error)) => {
+                tracing::debug!(%error, "a fork's first text says nothing of its call");
+                ForkMetadata::default()
+            }
+            None => ForkMetadata::default(),
+        };
+        let call = arrival.call().map(str::to_owned).or_else(|| metadata.call.clone());
+        if let Some(call) = &call
+            && self.is_expected(call)
+        {
+            return self.attach(call, arrival, shape);
+        }
+        if let AuthenticatedAs::Call(_) = arrival.authenticated_as {
+            return arrival.refuse(ForkRefusal::NotWanted, "the call is over");
+        }
+        self.take_forked(arrival, shape, metadata, call).await;
+    }
+
+    fn is_expected(&self, call: &str) -> bool {
+        self.expected().contains_key(call)
+    }
+
+    /// The fork of a call that is there already, or of a leg that is to hear something.
+    fn attach(&self, call: &str, arrival: Arrival, shape: StreamShape) {
+        if arrival.is_silent() {
+            // Left behind by a module that hung up while it connected.
+            return arrival.refuse(ForkRefusal::NotWanted, "nothing was said");
+        }
+        let mut expected = self.expected();
+        match expected.get(call) {
+            Some(Expected::Call { reports, inputs }) => {
+                let report = ForkReport::Connected { stream: arrival.stream, shape };
+                if reports.try_send(report).is_err() {
+                    tracing::warn!(call, "a fork came for a call that takes nothing more");
+                } else if let Some(inputs) = inputs {
+                    inputs.try_send(ChannelInput::Media { attached: true }).ok();
+                }
+            }
+            Some(Expected::Announcement(_)) => {
+                if let Some(Expected::Announcement(stream)) = expected.remove(call) {
+                    stream.send((arrival.stream, shape)).ok();
+                }
+            }
+            None => drop(expected),
+        }
+    }
+
+    /// A call that begins with its fork: the dialplan answered and forked by itself.
+    async fn take_forked(
+        &self,
+        arrival: Arrival,
+        shape: StreamShape,
+        metadata: ForkMetadata,
+        call: Option<String>,
+    ) {
+        let inner = &self.0;
+        let uuid = call.as_deref().and_then(|call| ChannelUuid::new(call).ok());
+        let linked = match &uuid {
+            Some(uuid) => self.switch_of(uuid).await,
+            None => None,
+        };
+        let mut facts = Facts::of_fork(&arrival, metadata);
+        let taken = match (uuid, linked) {
+            (Some(uuid), Some(switch)) => {
+                if let Ok(reply) = switch.execute(SwitchCommand::Dump { uuid: uuid.clone() }).await
+                    && let Some(headers) = reply.dump()
+                {
+                    facts.complete(self.facts(&headers));
+                }
+                facts.answered = true;
+                let Ok(watch) = switch.watch(uuid.clone()) else {
+                    return arrival.refuse(ForkRefusal::TryLater, "the event socket is busy");
+                };
+                let source = ForkSource::Dialplan {
+                    module: module_of(shape.dialect),
+                    bug: Word::new(FORK_NAME).ok(),
+                };
+                let control = Control { switch, watch, fork: source };
+                self.start(&uuid, facts, shape.rate, control).map(|_| uuid.to_string())
+            }
+            (uuid, _) => {
+                if !inner.switches.is_empty() {
+                    tracing::warn!(
+                        channel = call,
+                        "no connected switch knows this fork's channel: it can't be transferred, nor hung up with a cause"
+                    );
+                }
+                let name = uuid.map_or_else(
+                    || format!("fork-{:016x}", fastrand::u64(..)),
+                    |uuid| uuid.to_string(),
+                );
+                self.start_alone(&name, facts, shape.rate).map(|()| name)
+            }
+        };
+        match taken {
+            Ok(name) => self.attach(&name, arrival, shape),
+            Err(refused) => {
+                tracing::info!(%refused, "a forked call is refused");
+                let refusal = match refused {
+                    Refused::NoRoom { .. } | Refused::AgentBusy => ForkRefusal::TryLater,
+                    Refused::Elsewhere(_) | Refused::NoRoute(_) => ForkRefusal::NotWanted,
+                };
+                arrival.refuse(refusal, &refused.to_string());
+            }
+        }
+    }
+
+    /// Starts a call whose channel is followed on a switch. It keeps what it is given to hold.
+    fn start(
+        &self,
+        uuid: &ChannelUuid,
+        facts: Facts,
+        rate: SampleRate,
+        control: Control,
+    ) -> Result<oneshot::Sender<Held>, Refused> {
+        let inner = &self.0;
+        let Control { switch, watch, fork } = control;
+        let (reports, taken_reports) = mpsc::channel(QUEUE);
+        let (inputs, taken_inputs) = mpsc::channel(QUEUE);
+        let settings = ChannelSettings {
+            uuid: uuid.clone(),
+            answered: facts.answered,
+            caller: CallerIdentity {
+                number: facts.from.number.clone(),
+                name: facts.from.name.clone(),
+            },
+            fork,
+            transfers: Arc::clone(&inner.transfers),
+            carried: facts.variables.clone().into_iter().collect(),
+            fallback: inner.settings.fallback.clone(),
+            seed: fastrand::u64(..),
+        };
+        let call = facts.into_call(
+            uuid.to_string(),
+            rate,
+            Arc::new(ChannelSignalling::new(inputs.clone())),
+            taken_reports,
+        );
+        let taken = inner.exchange.take_fork(call)?;
+        let place = Expected::Call { reports: reports.clone(), inputs: Some(inputs.clone()) };
+        self.expected().insert(uuid.to_string(), place);
+        let (hold, held) = oneshot::channel();
+        let side = ChannelSide {
+            calls: self.clone(),
+            uuid: uuid.clone(),
+            switch: switch.clone(),
+            language: taken.language,
+            reports: reports.clone(),
+            inputs: inputs.clone(),
+            held: Some(held),
+            announcements: HashMap::new(),
+        };
+        let over = (reports, inputs);
+        let calls = self.clone();
+        let name = uuid.to_string();
+        tokio::spawn(async move {
+            over.0.closed().await;
+            over.1.send(ChannelInput::Release).await.ok();
+            calls.expected().remove(&name);
+        });
+        tokio::spawn(follow(Channel::new(settings), switch, watch, taken_inputs, side));
+        Ok(hold)
+    }
+
+    /// Starts a call of which nothing but its fork is known.
+    fn start_alone(&self, name: &str, facts: Facts, rate: SampleRate) -> Result<(), Refused> {
+        let (reports, taken_reports) = mpsc::channel(QUEUE);
+        let signalling = Arc::new(LoneFork::new(reports.downgrade()));
+        let call = facts.into_call(name.to_owned(), rate, signalling, taken_reports);
+        self.0.exchange.take_fork(call)?;
+        let place = Expected::Call { reports: reports.clone(), inputs: None };
+        self.expected().insert(name.to_owned(), place);
+        let (calls, name) = (self.clone(), name.to_owned());
+        tokio::spawn(async move {
+            reports.closed().await;
+            calls.expected().remove(&name);
+        });
+        Ok(())
+    }
+
+    /// Lets the dialplan of a channel that is not taken go on, and tells it where to.
+    async fn give_back(&self, channel: OutboundChannel, refused: &Refused) {
+        let inner = &self.0;
+        let (status, route) = match refused {
+            Refused::Elsewhere(Elsewhere::HangUp(cause)) => {
+                let uuid = channel.uuid().clone();
+                let hang_up = SwitchCommand::HangUp { uuid, cause: Cause::from(*cause) };
+                if let Err(error) = channel.execute(hang_up).await {
+                    tracing::warn!(%error, "a channel could not be released");
+                }
+                return channel.release();
+            }
+            Refused::Elsewhere(Elsewhere::Place(target)) => {
+                match inner.transfers.dialplan_argument(target) {
+                    Ok(argument) => ("elsewhere", Some(argument)),
+                    Err(error) => {
+                        tracing::error!(%error, "the number's route can't be reached");
+                        ("unreachable", None)
+                    }
+                }
+            }
+            Refused::NoRoute(_) => ("no_route", None),
+            Refused::AgentBusy => ("busy", None),
+            Refused::NoRoom { .. } => ("full", None),
+        };
+        let mut variables = vec![("tandem_status", status.to_owned())];
+        variables.extend(route.map(|route| ("tandem_route", route)));
+        let variables = variables
+            .iter()
+            .map(|(name, value)| Ok((VariableName::new(name)?, VariableValue::new(value)?)))
+            .collect::<Result<Vec<_>, CommandError>>();
+        match variables {
+            Ok(variables) => {
+                let uuid = channel.uuid().clone();
+                if let Err(error) =
+                    channel.execute(SwitchCommand::SetVariables { uuid, variables }).await
+                {
+                    tracing::warn!(%error, "the dialplan could not be told where to go on");
+                }
+            }
+            Err(error) => tracing::error!(%error, "the dialplan can't be told where to go on"),
+        }
+        channel.release();
+    }
+
+    /// The switch that knows `uuid`, of those whose event socket is up.
+    async fn switch_of(&self, uuid: &ChannelUuid) -> Option<Switch> {
+        for switch in &self.0.switches {
+            if matches!(switch.state(), LinkState::Up(_))
+                && let Ok(reply) = switch.execute(SwitchCommand::Exists { uuid: uuid.clone() }).await
+                && reply.flag()
+            {
+                return Some(switch.clone());
+            }
+        }
+        None
+    }
+
+    /// What a switch's headers of a channel say.
+    fn facts(&self, headers: &EventHeaders) -> Facts {
+        let get = |name: &str, else_name: &str| {
+            let value = headers.get(name).or_else(|| headers.get(else_name))?;
+            (!value.is_empty()).then(|| value.to_owned())
+        };
+        Facts {
+            called: get("Caller-Destination-Number", "Channel-Destination-Number")
+                .unwrap_or_default(),
+            from: Party {
+                number: get("Caller-Caller-ID-Number", "Channel-Caller-ID-Number"),
+                name: get("Caller-Caller-ID-Name", "Channel-Caller-ID-Name"),
+            },
+            variables: self.0.settings.chosen(headers),
+            sip_call_id: headers.variable("sip_call_id").map(str::to_owned),
+            codec: codec_rate(headers),
+            answered: headers.get("Answer-State") == Some("answered"),
+        }
+    }
+
+    /// Forks the leg `uuid`, which is to hear something; the socket comes out of what is returned.
+    pub(super) fn expect_announcement(
+        &self,
+        switch: &Switch,
+        uuid: &ChannelUuid,
+    ) -> Result<oneshot::Receiver<(ForkStream, StreamShape)>, CommandError> {
+        let settings = &self.0.settings;
+        let plan = settings.plan(uuid, &settings.shape(SampleRate::Hz8000))?;
+        let (stream, coming) = oneshot::channel();
+        self.expected().insert(uuid.to_string(), Expected::Announcement(stream));
+        let fork = ForkName { uuid: uuid.clone(), module: plan.module, bug: plan.bug };
+        if !plan.variables.is_empty() {
+            let variables = plan.variables;
+            drop(switch.submit(SwitchCommand::SetVariables { uuid: uuid.clone(), variables }));
+        }
+        let start = ForkStart {
+            fork,
+            url: plan.url,
+            mix: plan.mix,
+            rate: plan.rate,
+            metadata: plan.metadata,
+            back: plan.back,
+        };
+        drop(switch.submit(SwitchCommand::ForkStart(Box::new(start))));
+        Ok(coming)
+    }
+
+    /// Nothing more is to be said to the leg `uuid`.
+    pub(super) fn forget_announcement(&self, switch: &Switch, uuid: &ChannelUuid) {
+        self.expected().remove(uuid.as_str());
+        let module = self.0.settings.module();
+        let fork = ForkName { uuid: uuid.clone(), module, bug: Word::new(FORK_NAME).ok() };
+        drop(switch.submit(SwitchCommand::ForkStop { fork, text: None }));
+    }
+
+    pub(super) fn exchange(&self) -> &Exchange {
+        &self.0.exchange
+    }
+
+    fn expected(&self) -> MutexGuard<'_, HashMap<String, Expected>> {
+        // Whoever panicked left a whole map behind: it is changed in single steps.
+        self.0.expected.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How a call's channel is controlled.
+struct Control {
+    switch: Switch,
+    watch: ChannelWatch,
+    fork: ForkSource,
+}
+
+/// The connection by which a dialplan handed a channel over; let go of, the channel goes back to its dialplan.
+pub(super) struct Held {
+    pub(super) channel: OutboundChannel,
+    /// Another link controls the channel: this one is held until the channel waits by itself.
+    pub(super) until_parked: bool,
+}
+
+impl Facts {
+    /// What a fork's URL and first text say.
+    fn of_fork(arrival: &Arrival, metadata: ForkMetadata) -> Self {
+        let query = |wanted: &str| {
+            let found = arrival.query.iter().find(|(name, _)| name == wanted);
+            found.map(|(_, value)| value.clone()).filter(|value| !value.is_empty())
+        };
+        Self {
+            called: query("did").or(metadata.did).unwrap_or_default(),
+            from: Party {
+                number: query("caller").or(metadata.caller),
+                name: query("caller_name").or(metadata.caller_name),
+            },
+            sip_call_id: metadata.variables.get("sip_call_id").cloned(),
+            variables: metadata.variables,
+            codec: SampleRate::Hz8000,
+            answered: true,
+        }
+    }
+
+    /// Adds what the switch says: of who called whom it knows best only what the dialplan did not say.
+    fn complete(&mut self, switch: Self) {
+        if self.called.is_empty() {
+            self.called = switch.called;
+        }
+        let from = std::mem::take(&mut self.from);
+        self.from = Party {
+            number: from.number.or(switch.from.number),
+            name: from.name.or(switch.from.name),
+        };
+        for (name, value) in switch.variables {
+            self.variables.entry(name).or_insert(value);
+        }
+        self.sip_call_id = switch.sip_call_id.or(self.sip_call_id.take());
+    }
+
+    fn into_call(
+        self,
+        channel: String,
+        rate: SampleRate,
+        signalling: Arc<dyn Signalling>,
+        reports: mpsc::Receiver<ForkReport>,
+    ) -> ForkCall {
+        ForkCall {
+            called: self.called,
+            from: self.from,
+            variables: self.variables,
+            channel,
+            sip_call_id: self.sip_call_id,
+            rate,
+            signalling,
+            reports,
+        }
+    }
+}
+
+/// The rate of the channel's codec; before the answer that of the codec offered first.
+fn codec_rate(headers: &EventHeaders) -> SampleRate {
+    let known = headers.get("Channel-Read-Codec-Rate").and_then(|rate| rate.parse().ok());
+    // CORE_PCM_MODULE.PCMU@8000h@20i@64000b,mod_opus.opus@48000h@20i@0b@1c
+    let offered = headers.variable("ep_codec_string").and_then(|codecs| {
+        codecs.split(',').next()?.split('@').find_map(|part| part.strip_suffix('h')?.parse().ok())
+    });
+    known.or(offered).and_then(SampleRate::from_hz).unwrap_or(SampleRate::Hz8000)
+}
