@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tandem_call::{Greeting, HistoryTurn, Speaker};
 use tandem_media::{AudioFormat, Law, SampleRate};
+use tandem_models::TurnDetection;
 use tandem_sim::{CallerStep, Ending, FakeConfig, FakeHandle, Need, Outcome, Provider, Scenario};
 
 use crate::{Finished, Sound, World, WorldConfig, agent, verdict::squeezed};
@@ -43,6 +44,9 @@ fn run(scenario: &Scenario) -> Finished {
     config.tools.clone_from(&scenario.tools);
     config.pcm = needs(Need::Pcm);
     config.options.server_interrupts = !needs(Need::ClientInterrupts);
+    if needs(Need::ManualTurns) {
+        config.options.turn_detection = TurnDetection::Local;
+    }
     if needs(Need::History) {
         let turn = |speaker, text: &str| HistoryTurn { speaker, text: text.into() };
         config.history =

@@ -198,7 +198,7 @@ impl<D> Drop for Tapped<D> {
 }
 
 impl<D: ModelDialect> ModelDialect for Tapped<D> {
-    fn capabilities(&self) -> &'static Capabilities {
+    fn capabilities(&self) -> &Capabilities {
         self.inner.capabilities()
     }
 

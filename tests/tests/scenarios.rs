@@ -5,11 +5,8 @@
 
 use std::collections::BTreeSet;
 
-use tandem_sim::{Need, Scenario, scenarios};
-use tandem_tests::play;
-
-/// Stories that need a client that marks the caller's turns itself, which Tandem leaves to the server.
-const NOT_PLAYED: [&str; 1] = ["O15"];
+use tandem_sim::{Action, Answer, CallerStep, Expect, Heard, Script, Trigger, scenarios};
+use tandem_tests::{Finished, play};
 
 macro_rules! stories {
     ($module:ident: $($name:ident = $id:literal,)*) => {
@@ -162,6 +159,7 @@ stories! { openai:
     o13a = "O13a",
     o13b = "O13b",
     o14 = "O14",
+    o15 = "O15",
     o16 = "O16",
     o17a = "O17a",
     o17b = "O17b",
@@ -186,10 +184,48 @@ stories! { openai:
 fn no_story_is_left_out() {
     let all = || scenarios::gemini().into_iter().chain(scenarios::openai());
     let told: BTreeSet<String> = all().map(|story| story.id).collect();
-    let played = gemini::IDS.iter().chain(openai::IDS).chain(&NOT_PLAYED);
+    let played = gemini::IDS.iter().chain(openai::IDS);
     assert_eq!(told, played.map(|&id| id.to_owned()).collect());
-    let manual = |story: &Scenario| story.needs.contains(&Need::ManualTurns);
-    assert!(
-        all().filter(|story| NOT_PLAYED.contains(&story.id.as_str())).all(|story| manual(&story))
+}
+
+/// O15 with `script` and another caller, who hangs up at the end.
+fn marked(script: Script, caller: &[CallerStep], expect: Expect) -> Finished {
+    let mut story = scenarios::by_id("O15").expect("it is there");
+    story.title = "turns marked by the client, otherwise".into();
+    story.connections = vec![script];
+    story.caller = [caller, &[CallerStep::HangUp]].concat();
+    story.expect = expect;
+    play(&story)
+}
+
+#[test]
+fn a_caller_interrupts_a_model_that_is_told_of_turns() {
+    let answer = |ms| -> [Action; 1] { [Answer::of_ms(ms).saying(["Yes."]).into()] };
+    let script = Script::new().on_nth(1, Trigger::Text, answer(8_000)).on_nth(
+        2,
+        Trigger::Text,
+        answer(1_000),
     );
+    let heard = |answer, ms| Heard { connection: 0, answer, ms };
+    let expect = Expect {
+        heard: vec![heard(1, 1_100..=1_400), heard(2, 1_000..=1_000)],
+        truncates: 1,
+        response_creates: Some(2),
+        ..Expect::default()
+    };
+    use CallerStep::{Silence, Speech};
+    marked(
+        script,
+        &[Silence(200), Speech(1_000), Silence(1_700), Speech(1_000), Silence(3_000)],
+        expect,
+    );
+}
+
+#[test]
+fn a_click_is_no_turn_that_a_model_is_told_of() {
+    let expect = Expect { response_creates: Some(0), ..Expect::default() };
+    use CallerStep::{Silence, Speech};
+    let call = marked(Script::new(), &[Silence(1_000), Speech(60), Silence(3_000)], expect);
+    let told = ["clear", "commit"].map(|it| call.sent(&format!("input_audio_buffer.{it}")));
+    assert_eq!(told, [0, 0]);
 }

@@ -114,6 +114,7 @@ impl AttendantSession {
         output: &[FORMAT],
         truncates: true,
         detects_turns: true,
+        turn_pause: Duration::ZERO,
         takes_digits: true,
         resumes: true,
         answers_results: false,
@@ -415,6 +416,7 @@ impl ModelSession for AttendantSession {
                 let (withheld, whole) = self.withhold();
                 self.dialogue.interrupted(withheld, whole);
             }
+            ModelCommand::TurnStarted { .. } | ModelCommand::TurnEnded => {} // It finds turns itself.
             ModelCommand::Renew { .. } => self.outbox.push_back(ModelEvent::Ready), // Nothing was lost.
             ModelCommand::Close => {
                 self.state = State::Closed;

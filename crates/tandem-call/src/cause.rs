@@ -67,6 +67,25 @@ impl HangupCause {
         }
     }
 
+    /// The cause of that name, in any case; none where it has no word of ours.
+    pub fn from_name(name: &str) -> Option<Self> {
+        const ALL: [HangupCause; 12] = [
+            HangupCause::UnallocatedNumber,
+            HangupCause::NormalClearing,
+            HangupCause::UserBusy,
+            HangupCause::NoUserResponse,
+            HangupCause::NoAnswer,
+            HangupCause::CallRejected,
+            HangupCause::NormalUnspecified,
+            HangupCause::NormalCircuitCongestion,
+            HangupCause::NormalTemporaryFailure,
+            HangupCause::IncompatibleDestination,
+            HangupCause::RecoveryOnTimerExpire,
+            HangupCause::OriginatorCancel,
+        ];
+        ALL.into_iter().find(|cause| cause.name().eq_ignore_ascii_case(name))
+    }
+
     /// The name FreeSWITCH and Asterisk print, as in `Reason: Q.850;cause=16;text="NORMAL_CLEARING"`.
     pub const fn name(self) -> &'static str {
         match self {

@@ -9,6 +9,7 @@
 mod digits;
 mod ending;
 mod ledger;
+mod marked_turn;
 mod model_chain;
 mod outcome;
 mod playout;
@@ -32,6 +33,7 @@ use self::{
     digits::{Digits, GROUP_GAP, Way},
     ending::Ending,
     ledger::Ledger,
+    marked_turn::MarkedTurn,
     model_chain::ModelChain,
     outcome::Verdict,
     playout::{Playout, is_prompt},
@@ -158,6 +160,7 @@ enum Phase {
 struct Abilities {
     truncates: bool,
     detects_turns: bool,
+    turn_pause: Duration,
     takes_digits: bool,
     answers_results: bool,
 }
@@ -184,6 +187,7 @@ pub struct CallMachine {
     /// The model's running answer.
     answering: Answering,
     caller: Caller,
+    marked: MarkedTurn,
     waiting: Waiting,
     silence: Stopwatch,
     playout: Playout,
@@ -213,6 +217,7 @@ impl CallMachine {
             abilities: Abilities {
                 truncates: false,
                 detects_turns: true,
+                turn_pause: Duration::ZERO,
                 takes_digits: false,
                 answers_results: true,
             },
@@ -228,6 +233,7 @@ impl CallMachine {
             greeted: false,
             answering: Answering::default(),
             caller: Caller::default(),
+            marked: MarkedTurn::default(),
             waiting: Waiting::default(),
             silence: Stopwatch::default(),
             playout: Playout::default(),
@@ -256,6 +262,7 @@ impl CallMachine {
         self.abilities = Abilities {
             truncates: capabilities.truncates,
             detects_turns: capabilities.detects_turns,
+            turn_pause: capabilities.turn_pause,
             takes_digits: capabilities.takes_digits,
             answers_results: capabilities.answers_results,
         };
@@ -356,7 +363,7 @@ impl CallMachine {
             Timer::Digits => self.send_digits(),
             Timer::Prompt => self.playout.forget_prompts(),
             Timer::TakeBack => self.take_ending_back(now),
-            Timer::Ending | Timer::LeadOut => {} // `settle` looks.
+            Timer::Ending | Timer::LeadOut | Timer::Turn => {} // `settle` looks.
             Timer::Transfer => self.handle_transfer_timeout(now),
             Timer::Closing => self.finish(),
         }
@@ -460,6 +467,7 @@ impl CallMachine {
         }
         self.settle_ending(now);
         self.settle_lead_out(now);
+        self.settle_turn(now);
         self.settle_waiting(now);
         self.settle_expiry(now);
         let caller_owes_words = matches!(self.phase, Phase::Talking)

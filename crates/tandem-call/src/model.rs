@@ -16,8 +16,11 @@ pub struct Capabilities {
     pub output: &'static [AudioFormat],
     /// Must be told how much of an interrupted item was heard.
     pub truncates: bool,
-    /// Finds the caller's turns and barge-in by itself.
+    /// Finds the caller's turns and barge-in by itself. Any other is told of them by [`ModelCommand::TurnStarted`] and
+    /// [`ModelCommand::TurnEnded`].
     pub detects_turns: bool,
+    /// A model that is told of turns is told of their end after the caller was silent for this long.
+    pub turn_pause: Duration,
     /// Wants digits one by one as they are pressed, rather than as a sentence of text.
     pub takes_digits: bool,
     /// Speaks again after each result of a tool. One that has said it all with the call owes nothing more.
@@ -73,6 +76,12 @@ pub enum ModelCommand {
     Forget { item: ItemId },
     /// Stop the running answer, if there is one.
     Cancel,
+    /// The caller's turn began; the leg has heard him for `ago` now, and his first sound is a little older. Sent only to a
+    /// model that finds no turns.
+    TurnStarted { ago: Duration },
+    /// The caller's turn is over and wants an answer. Sent once for each [`ModelCommand::TurnStarted`], unless the caller
+    /// or the session goes before.
+    TurnEnded,
     /// Replace the connection by a new one with the same memory: now is a quiet moment, or the last one.
     Renew { history: Vec<HistoryTurn> },
     /// The call is over: close the session.

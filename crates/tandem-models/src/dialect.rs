@@ -95,7 +95,7 @@ pub enum Renewal {
 /// One connection in a vendor's words. Pure: no socket, no clock.
 pub trait ModelDialect: Sized {
     /// What the model can do.
-    fn capabilities(&self) -> &'static Capabilities;
+    fn capabilities(&self) -> &Capabilities;
 
     /// Where to connect and with which headers.
     fn request(&self) -> WebSocketRequest;

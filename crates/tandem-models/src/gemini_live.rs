@@ -34,16 +34,19 @@ use crate::{
     envelope::{AudioDecoder, append_audio},
     failure,
     json::{LeftOut, MAX_MESSAGE},
+    lead_in::LeadIn,
+    settings::capabilities,
 };
 
 const INPUT: AudioFormat = AudioFormat::Pcm16(SampleRate::Hz16000);
 
 /// What Gemini Live can do.
-pub(crate) static CAPABILITIES: Capabilities = Capabilities {
+pub(crate) const CAPABILITIES: Capabilities = Capabilities {
     input: &[INPUT],
     output: &[AudioFormat::Pcm16(SampleRate::Hz24000)],
     truncates: false,
     detects_turns: true,
+    turn_pause: Duration::ZERO,
     takes_digits: false,
     resumes: true,
     answers_results: true,
@@ -72,6 +75,7 @@ const MAX_CANCELLED: usize = 64;
 #[derive(Debug)]
 pub struct GeminiLive {
     settings: Arc<ModelSettings>,
+    capabilities: Capabilities,
     spec: Arc<SessionSpec>,
     family: Family,
     history: Vec<HistoryTurn>,
@@ -80,6 +84,8 @@ pub struct GeminiLive {
     /// What the next one may be opened with.
     handle: Option<String>,
     audio: AudioDecoder,
+    /// Where the server is told of the caller's turns.
+    lead_in: Option<LeadIn>,
     turns: Turns,
     usage: UsageMeter,
     calls: Calls,
@@ -101,7 +107,12 @@ impl GeminiLive {
     pub fn new(settings: Arc<ModelSettings>, mut spec: SessionSpec) -> Self {
         let history = std::mem::take(&mut spec.history);
         let family = Family::of(&settings.model);
+        let lead_in = settings
+            .marks_turns()
+            .then(|| LeadIn::new(spec.input, settings.options.prefix_padding_ms));
         Self {
+            capabilities: capabilities(&settings),
+            lead_in,
             family,
             turns: Turns::new(spec.first_item),
             settings,
@@ -125,6 +136,19 @@ impl GeminiLive {
 
     fn say(&self, text: &str, out: &mut Outbox) {
         out.send(text_message(self.family, text).to_string());
+    }
+
+    /// The caller's turn began `ago`. The server leaves out what it heard outside of turns, so the beginning is sent again.
+    fn start_turn(&mut self, ago: Duration, out: &mut Outbox) {
+        let Some(audio) = self.lead_in.as_mut().and_then(|lead_in| lead_in.begin(ago)) else {
+            return;
+        };
+        out.send(json!({ "realtimeInput": { "activityStart": {} } }).to_string());
+        if !audio.is_empty() {
+            let data = base64_simd::STANDARD.encode_to_string(&audio);
+            let audio = json!({ "data": data, "mimeType": "audio/pcm;rate=16000" });
+            out.send(json!({ "realtimeInput": { "audio": audio } }).to_string());
+        }
     }
 
     fn become_ready(&mut self, now: Instant, out: &mut Outbox) {
@@ -158,8 +182,8 @@ impl GeminiLive {
 }
 
 impl ModelDialect for GeminiLive {
-    fn capabilities(&self) -> &'static Capabilities {
-        &CAPABILITIES
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
     }
 
     fn request(&self) -> WebSocketRequest {
@@ -241,6 +265,12 @@ impl ModelDialect for GeminiLive {
                     out.event(event);
                 }
             }
+            ModelCommand::TurnStarted { ago } => self.start_turn(ago, out),
+            ModelCommand::TurnEnded => {
+                if self.lead_in.as_mut().and_then(LeadIn::end).is_some() {
+                    out.send(json!({ "realtimeInput": { "activityEnd": {} } }).to_string());
+                }
+            }
             // The server keeps what it sent by its own estimate of the playback; there is nothing to tell it.
             ModelCommand::Truncate { .. }
             | ModelCommand::Forget { .. }
@@ -256,6 +286,9 @@ impl ModelDialect for GeminiLive {
             audio,
             r#"","mimeType":"audio/pcm;rate=16000"}}}"#,
         );
+        if let Some(lead_in) = &mut self.lead_in {
+            lead_in.push(audio);
+        }
     }
 
     fn poll_timeout(&self) -> Option<Instant> {

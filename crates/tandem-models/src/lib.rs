@@ -9,6 +9,7 @@ mod envelope;
 mod failure;
 mod gemini_live;
 mod json;
+mod lead_in;
 mod openai_realtime;
 mod probe;
 mod session;

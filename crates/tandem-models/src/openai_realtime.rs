@@ -33,7 +33,8 @@ use crate::{
     envelope::{AudioDecoder, append_audio},
     failure,
     json::{LeftOut, MAX_MESSAGE},
-    settings::query_value,
+    lead_in::LeadIn,
+    settings::{capabilities, query_value},
 };
 
 const FORMATS: &[AudioFormat] = &[
@@ -43,11 +44,12 @@ const FORMATS: &[AudioFormat] = &[
 ];
 
 /// What OpenAI Realtime can do.
-pub(crate) static CAPABILITIES: Capabilities = Capabilities {
+pub(crate) const CAPABILITIES: Capabilities = Capabilities {
     input: FORMATS,
     output: FORMATS,
     truncates: true,
     detects_turns: true,
+    turn_pause: Duration::ZERO,
     takes_digits: false,
     resumes: false,
     answers_results: true,
@@ -72,6 +74,9 @@ const RENEW_MARGIN: Duration = Duration::from_secs(30);
 /// A server that has greeted us and does not acknowledge the configuration in this time never will.
 const ACKNOWLEDGE: Duration = Duration::from_secs(1);
 
+/// The server refuses to take less audio for a turn.
+const SHORTEST_TURN: Duration = Duration::from_millis(100);
+
 /// Call ids that are remembered, so that no call is carried out twice.
 const MAX_SEEN_CALLS: usize = 64;
 
@@ -79,10 +84,13 @@ const MAX_SEEN_CALLS: usize = 64;
 #[derive(Debug)]
 pub struct OpenAiRealtime {
     settings: Arc<ModelSettings>,
+    capabilities: Capabilities,
     spec: Arc<SessionSpec>,
     history: Vec<HistoryTurn>,
     clock: WallClock,
     audio: AudioDecoder,
+    /// Where the server is told of the caller's turns.
+    lead_in: Option<LeadIn>,
     items: Items,
     responses: Responses,
     calls: Calls,
@@ -124,12 +132,17 @@ impl OpenAiRealtime {
     ) -> Self {
         let history = std::mem::take(&mut spec.history);
         let first = spec.first_item;
+        let lead_in = settings
+            .marks_turns()
+            .then(|| LeadIn::new(spec.input, settings.options.prefix_padding_ms));
         Self {
+            capabilities: capabilities(&settings),
             settings,
             spec: Arc::new(spec),
             history,
             clock: WallClock { at: now, unix: unix_now },
             audio: AudioDecoder::default(),
+            lead_in,
             items: Items::new(first),
             responses: Responses::default(),
             calls: Calls::default(),
@@ -166,6 +179,33 @@ impl OpenAiRealtime {
 
     fn stop(&self, id: &str, out: &mut Outbox) {
         out.send(json!({ "type": "response.cancel", "response_id": id }).to_string());
+    }
+
+    /// The caller's turn began `ago`: what the server holds from before it is no part of it.
+    fn start_turn(&mut self, ago: Duration, out: &mut Outbox) {
+        let Some(audio) = self.lead_in.as_mut().and_then(|lead_in| lead_in.begin(ago)) else {
+            return;
+        };
+        if let Some(id) = self.responses.turn_started() {
+            self.stop(&id, out);
+        }
+        out.send(json!({ "type": "input_audio_buffer.clear" }).to_string());
+        if !audio.is_empty() {
+            let audio = base64_simd::STANDARD.encode_to_string(&audio);
+            let append = json!({ "type": "input_audio_buffer.append", "audio": audio });
+            out.send(append.to_string());
+        }
+    }
+
+    fn end_turn(&mut self, now: Instant, out: &mut Outbox) {
+        let Some(length) = self.lead_in.as_mut().and_then(LeadIn::end) else { return };
+        self.responses.turn_ended();
+        if length >= SHORTEST_TURN {
+            out.send(json!({ "type": "input_audio_buffer.commit" }).to_string());
+            self.want(now, Wanted::Answer, out);
+        } else {
+            self.ask(now, out); // Whatever waited for the turn to be over.
+        }
     }
 
     fn send_result(&mut self, call_id: &str, result: &Value, out: &mut Outbox) {
@@ -216,8 +256,8 @@ impl OpenAiRealtime {
 }
 
 impl ModelDialect for OpenAiRealtime {
-    fn capabilities(&self) -> &'static Capabilities {
-        &CAPABILITIES
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
     }
 
     fn request(&self) -> WebSocketRequest {
@@ -344,12 +384,17 @@ impl ModelDialect for OpenAiRealtime {
                     self.stop(&id, out);
                 }
             }
+            ModelCommand::TurnStarted { ago } => self.start_turn(ago, out),
+            ModelCommand::TurnEnded => self.end_turn(now, out),
             ModelCommand::Renew { .. } | ModelCommand::Close => {}
         }
     }
 
     fn encode_audio(&mut self, audio: &[u8], message: &mut BytesMut) {
         append_audio(message, r#"{"type":"input_audio_buffer.append","audio":""#, audio, r#""}"#);
+        if let Some(lead_in) = &mut self.lead_in {
+            lead_in.push(audio);
+        }
     }
 
     fn poll_timeout(&self) -> Option<Instant> {

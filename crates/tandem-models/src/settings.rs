@@ -84,14 +84,16 @@ impl FromStr for Thinking {
     }
 }
 
-/// How the vendor finds the caller's turns.
+/// How the caller's turns are found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum TurnDetection {
-    /// By silence.
+    /// By the vendor, by silence.
     #[default]
     Silence,
-    /// By what was said (OpenAI's `semantic_vad`); a vendor without it uses silence.
+    /// By the vendor, by what was said (OpenAI's `semantic_vad`); a vendor without it uses silence.
     Semantic,
+    /// By us: the call's own voice activity detector, which marks them for the vendor.
+    Local,
 }
 
 impl FromStr for TurnDetection {
@@ -101,7 +103,10 @@ impl FromStr for TurnDetection {
         match name {
             "silence" => Ok(Self::Silence),
             "semantic" => Ok(Self::Semantic),
-            other => Err(format!("unknown turn detection {other:?}: it is silence or semantic")),
+            "local" => Ok(Self::Local),
+            other => {
+                Err(format!("unknown turn detection {other:?}: it is silence, semantic or local"))
+            }
         }
     }
 }
@@ -115,7 +120,8 @@ pub struct ModelOptions {
     pub turn_detection: TurnDetection,
     /// Silence that ends the caller's turn.
     pub silence_duration_ms: u32,
-    /// Speech before the start of a turn is believed; none = the vendor's default.
+    /// Speech before the start of a turn is believed; none = the vendor's default. With local turns, what the vendor
+    /// gets of the time before one, about a second at most; none = 300.
     pub prefix_padding_ms: Option<u32>,
     /// 0.0 to 1.0, OpenAI only; none = the vendor's default.
     pub vad_threshold: Option<f32>,
@@ -175,6 +181,11 @@ impl ModelSettings {
         }
     }
 
+    /// The vendor is told of the caller's turns.
+    pub(crate) fn marks_turns(&self) -> bool {
+        self.options.turn_detection == TurnDetection::Local
+    }
+
     /// Where to connect: the configured server, or else the vendor's `endpoint`.
     pub(crate) fn base(&self, endpoint: &str) -> String {
         websocket_base(self.base_url.as_deref().unwrap_or(endpoint))
@@ -182,10 +193,15 @@ impl ModelSettings {
 }
 
 /// What the configured model can do.
-pub fn capabilities(settings: &ModelSettings) -> &'static Capabilities {
-    match settings.provider {
-        Provider::OpenAiRealtime => &openai_realtime::CAPABILITIES,
-        Provider::GeminiLive => &gemini_live::CAPABILITIES,
+pub fn capabilities(settings: &ModelSettings) -> Capabilities {
+    let vendors = match settings.provider {
+        Provider::OpenAiRealtime => openai_realtime::CAPABILITIES,
+        Provider::GeminiLive => gemini_live::CAPABILITIES,
+    };
+    Capabilities {
+        detects_turns: !settings.marks_turns(),
+        turn_pause: Duration::from_millis(settings.options.silence_duration_ms.into()),
+        ..vendors
     }
 }
 
@@ -225,6 +241,20 @@ mod tests {
         assert!("openai".parse::<Provider>().unwrap_err().to_string().contains("openai-realtime"));
         assert!("xhigh".parse::<Thinking>().is_err());
         assert_eq!("semantic".parse(), Ok(TurnDetection::Semantic));
+        assert!("server".parse::<TurnDetection>().unwrap_err().contains("local"));
+    }
+
+    #[test]
+    fn a_model_that_is_told_of_turns_says_so() {
+        for provider in Provider::ALL {
+            let mut settings = ModelSettings::new(provider, String::new().into());
+            assert!(capabilities(&settings).detects_turns);
+            settings.options.turn_detection = "local".parse().unwrap();
+            settings.options.silence_duration_ms = 700;
+            let able = capabilities(&settings);
+            let pause = Duration::from_millis(700);
+            assert_eq!((able.detects_turns, able.turn_pause), (false, pause), "{provider}");
+        }
     }
 
     #[test]

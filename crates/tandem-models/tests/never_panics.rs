@@ -11,7 +11,9 @@ use tandem_call::{
     Greet, ItemId, ModelCommand, ModelEvent, ModelSink, SessionSpec, ToolCallId, ToolOutcome,
 };
 use tandem_media::{AudioFormat, SampleRate};
-use tandem_models::{GeminiLive, ModelDialect, ModelSettings, OpenAiRealtime, Outbox, Provider};
+use tandem_models::{
+    GeminiLive, ModelDialect, ModelSettings, OpenAiRealtime, Outbox, Provider, TurnDetection,
+};
 
 /// Checks what every sink may rely on.
 #[derive(Default)]
@@ -176,6 +178,10 @@ fn command() -> impl Strategy<Value = ModelCommand> {
         Just(ModelCommand::Say("b".into())),
         ".{0,8}".prop_map(ModelCommand::Digits),
         Just(ModelCommand::Cancel),
+        any::<u32>().prop_map(|micros| ModelCommand::TurnStarted {
+            ago: Duration::from_micros(micros.into()),
+        }),
+        Just(ModelCommand::TurnEnded),
         (item.clone(), any::<u32>()).prop_map(|(item, micros)| ModelCommand::Truncate {
             item,
             heard: Duration::from_micros(micros.into()),
@@ -256,19 +262,24 @@ fn spec(input: AudioFormat) -> SessionSpec {
     }
 }
 
-fn settings(provider: Provider, model: &str) -> Arc<ModelSettings> {
+fn settings(provider: Provider, model: &str, turns: TurnDetection) -> Arc<ModelSettings> {
     let mut settings = ModelSettings::new(provider, String::new().into());
     settings.model = model.into();
+    settings.options.turn_detection = turns;
     Arc::new(settings)
+}
+
+fn turns() -> impl Strategy<Value = TurnDetection> {
+    prop_oneof![Just(TurnDetection::Silence), Just(TurnDetection::Local)]
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     #[test]
-    fn openai_takes_anything(happenings in vec(happening(), 0..40)) {
+    fn openai_takes_anything(happenings in vec(happening(), 0..40), turns in turns()) {
         let dialect = OpenAiRealtime::new(
-            settings(Provider::OpenAiRealtime, "m"),
+            settings(Provider::OpenAiRealtime, "m", turns),
             spec(AudioFormat::Pcm16(SampleRate::Hz24000)),
             Instant::now(),
             Duration::from_secs(1_795_000_000),
@@ -279,12 +290,13 @@ proptest! {
     #[test]
     fn gemini_takes_anything(
         happenings in vec(happening(), 0..40),
+        turns in turns(),
         model in prop_oneof![
             Just("gemini-3.8-live"), Just("gemini-3.8-live-extended-thinking"), Just("gemini-2.5-x"),
         ],
     ) {
         let dialect = GeminiLive::new(
-            settings(Provider::GeminiLive, model),
+            settings(Provider::GeminiLive, model, turns),
             spec(AudioFormat::Pcm16(SampleRate::Hz16000)),
         );
         live_through(dialect, happenings);

@@ -10,7 +10,9 @@ use std::{
 use bytes::BytesMut;
 use tandem_call::{ItemId, ModelEvent, ModelSink, SessionSpec};
 use tandem_media::{AudioFormat, Law, SampleRate};
-use tandem_models::{GeminiLive, ModelDialect, ModelSettings, OpenAiRealtime, Outbox, Provider};
+use tandem_models::{
+    GeminiLive, ModelDialect, ModelSettings, OpenAiRealtime, Outbox, Provider, TurnDetection,
+};
 
 /// Counts what this thread allocates.
 struct Counting;
@@ -139,6 +141,35 @@ fn gemini_audio_allocates_nothing() {
             r#"{{"serverContent":{{"modelTurn":{{"parts":[{{"inlineData":{{"mimeType":"audio/pcm;rate=24000","data":"{base64}"}}}}]}}}}}}"#
         )
     });
+}
+
+#[test]
+fn turns_of_our_own_marking_allocate_nothing_between_them() {
+    let settings = |provider| {
+        let mut settings = ModelSettings::new(provider, String::new().into());
+        settings.options.turn_detection = TurnDetection::Local;
+        Arc::new(settings)
+    };
+    let (mu, wide) = (AudioFormat::G711(Law::Mu), AudioFormat::Pcm16(SampleRate::Hz16000));
+    let openai = OpenAiRealtime::new(
+        settings(Provider::OpenAiRealtime),
+        spec(mu, mu),
+        Instant::now(),
+        Duration::ZERO,
+    );
+    let gemini = GeminiLive::new(settings(Provider::GeminiLive), spec(wide, wide));
+    fn allocations(mut dialect: impl ModelDialect, frame: usize) -> usize {
+        let (audio, mut buffer) = (vec![1; frame], BytesMut::new());
+        let mut encode = |rounds: usize| {
+            for _ in 0..rounds {
+                dialect.encode_audio(&audio, &mut buffer);
+                drop(buffer.split().freeze());
+            }
+        };
+        encode(100);
+        allocations_in(|| encode(1_000))
+    }
+    assert_eq!((allocations(openai, 160), allocations(gemini, 640)), (0, 0));
 }
 
 /// What `dialect` allocates for `message`, in bytes, whether it takes it or not.

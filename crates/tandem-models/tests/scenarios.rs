@@ -16,7 +16,7 @@ use tandem_call::{
     Reaction, SessionSpec, Speaker, ToolCall, ToolOutcome, Usage,
 };
 use tandem_media::{AudioFormat, Law, SampleRate};
-use tandem_models::{ModelSettings, Provider, open};
+use tandem_models::{ModelSettings, Provider, TurnDetection, open};
 use tandem_sim::{
     CallerStep, FakeConfig, FakeHandle, FakeServer, Need, Outcome, Provider as FakeProvider,
     ReceivedMessage, Scenario, ToolReply, caller_silence, caller_speech, check_heard, refused_url,
@@ -31,9 +31,11 @@ const MOMENT: Duration = Duration::from_millis(5);
 /// For a story that hangs; none takes a tenth of it.
 const HUNG: Duration = Duration::from_secs(60);
 
-/// What we do not do: turns marked by the client, other instructions in mid-call, pings and answers of our own asking.
-const NOT_OURS: [Need; 4] =
-    [Need::ManualTurns, Need::ContextUpdate, Need::Pings, Need::OutOfBandResponse];
+/// What we do not do: other instructions in mid-call, and answers of our own asking.
+const NOT_OURS: [Need; 2] = [Need::ContextUpdate, Need::OutOfBandResponse];
+
+/// What a turn that we mark has of the time before it.
+const LEAD_IN_MS: u64 = 300;
 
 #[derive(Default)]
 struct Ear {
@@ -109,8 +111,10 @@ impl<'a> Call<'a> {
         });
         settings.options.server_interrupts = !scenario.needs.contains(&Need::ClientInterrupts);
         for need in &scenario.needs {
-            if let Need::Model(model) = need {
-                settings.model = (*model).to_owned();
+            match need {
+                Need::Model(model) => settings.model = (*model).to_owned(),
+                Need::ManualTurns => settings.options.turn_detection = TurnDetection::Local,
+                _ => {}
             }
         }
         let (input, output) = match provider {
@@ -178,7 +182,19 @@ impl<'a> Call<'a> {
         for step in &self.scenario.caller {
             match step {
                 CallerStep::Silence(ms) | CallerStep::Nothing(ms) => self.frames(*ms, false).await,
-                CallerStep::Speech(ms) => self.frames(*ms, true).await,
+                CallerStep::Speech(ms) if self.session.capabilities().detects_turns => {
+                    self.frames(*ms, true).await;
+                }
+                CallerStep::Speech(ms) => {
+                    if self.answering {
+                        self.order(ModelCommand::Cancel);
+                    }
+                    self.barge_in();
+                    self.order(ModelCommand::TurnStarted { ago: Duration::ZERO });
+                    self.audio_ms += LEAD_IN_MS.min(self.audio_ms); // It went up once more.
+                    self.frames(*ms, true).await;
+                    self.order(ModelCommand::TurnEnded);
+                }
                 CallerStep::Digits(digits) => self.order(ModelCommand::Digits(digits.clone())),
                 CallerStep::HangUp => self.hang_up().await,
             }

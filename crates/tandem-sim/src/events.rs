@@ -132,12 +132,13 @@ impl Call {
             output: &[AudioFormat::Pcm16(SampleRate::Hz24000)],
             truncates: flags & 1 != 0,
             detects_turns: flags & 6 != 0,
+            turn_pause: Duration::from_millis(if flags & 16 == 0 { 500 } else { 1_200 }),
             takes_digits: flags & 8 != 0,
             resumes: false,
             answers_results: true,
             session_limit: None,
         };
-        let reference = Reference::new(spec.clone(), capabilities.truncates);
+        let reference = Reference::new(spec.clone(), &capabilities);
         let mut machine = CallMachine::new(now, spec, Patience::default());
         machine.set_model(&capabilities);
         Self {
@@ -518,6 +519,8 @@ fn kind(output: &Output) -> &'static str {
         Output::Model(ModelCommand::Truncate { .. }) => "truncate",
         Output::Model(ModelCommand::Forget { .. }) => "forget",
         Output::Model(ModelCommand::Cancel) => "cancel",
+        Output::Model(ModelCommand::TurnStarted { .. }) => "turn started",
+        Output::Model(ModelCommand::TurnEnded) => "turn ended",
         Output::Model(ModelCommand::Renew { .. }) => "renew",
         Output::Model(ModelCommand::Close) => "close",
         Output::OpenModel { .. } => "open",
@@ -546,7 +549,7 @@ mod tests {
             *reasons.entry(format!("{:?}", life.outcome.end_reason)).or_default() += 1;
         }
         // Lives that never get anywhere would prove nothing.
-        assert_eq!(orders.len(), 20, "{orders:?}"); // All there are.
+        assert_eq!(orders.len(), 22, "{orders:?}"); // All there are.
         assert!(orders.values().all(|times| *times >= 50), "{orders:?}");
         assert!(reasons.len() >= 10 && reasons.values().all(|times| *times >= 20), "{reasons:?}");
     }

@@ -11,6 +11,7 @@ mod conversation;
 mod engine;
 mod events;
 mod frames;
+pub mod freeswitch;
 mod gemini;
 mod network;
 mod openai;

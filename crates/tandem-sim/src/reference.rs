@@ -5,6 +5,7 @@
 
 #[cfg(test)]
 mod tests;
+mod turns;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -12,8 +13,8 @@ use std::{
 };
 
 use tandem_call::{
-    AgentSpec, Input, ItemId, LegCommand, LegEvent, ModelCommand, ModelEvent, Output, Prompt,
-    SignalCommand, SignalEvent, ToolCallId, ToolOutcome, TransferOutcome,
+    AgentSpec, Capabilities, Input, ItemId, LegCommand, LegEvent, ModelCommand, ModelEvent, Output,
+    Prompt, SignalCommand, SignalEvent, ToolCallId, ToolOutcome, TransferOutcome,
 };
 
 /// Prompts have item ids from here up.
@@ -74,6 +75,8 @@ enum Signalling {
 pub struct Reference {
     spec: AgentSpec,
     truncates: bool,
+    /// The pause that ends a turn, where the model is told of turns.
+    turn_pause: Option<Duration>,
     signalling: Signalling,
     ended: bool,
     closed: bool,
@@ -107,6 +110,14 @@ pub struct Reference {
     farewell: bool,
     /// Since when the caller speaks, as the leg hears it.
     speaking: Option<Instant>,
+    /// When he began and when he was last heard, whether he still speaks or not.
+    stretch: Option<(Instant, Instant)>,
+    /// The agent was cut in this stretch of speech.
+    heeded: bool,
+    /// The caller fell silent in this step.
+    fell_silent: bool,
+    /// The model was told that the caller's turn began, and not that it is over.
+    turn_open: bool,
     /// The model owes the caller an answer.
     owed: bool,
     /// The model is gone.
@@ -118,11 +129,12 @@ pub struct Reference {
 }
 
 impl Reference {
-    /// A reference for a call with the agent of `spec`, whose models all truncate or all do not.
-    pub fn new(spec: AgentSpec, truncates: bool) -> Self {
+    /// A reference for a call with the agent of `spec`, whose models can all do the same.
+    pub fn new(spec: AgentSpec, able: &Capabilities) -> Self {
         Self {
             spec,
-            truncates,
+            truncates: able.truncates,
+            turn_pause: (!able.detects_turns).then_some(able.turn_pause),
             signalling: Signalling::Ringing,
             ended: false,
             closed: false,
@@ -146,6 +158,10 @@ impl Reference {
             ending: false,
             farewell: false,
             speaking: None,
+            stretch: None,
+            heeded: false,
+            fell_silent: false,
+            turn_open: false,
             owed: false,
             gone: false,
             quiet_since: None,
@@ -176,6 +192,7 @@ impl Reference {
         let cleared = step.outputs.contains(&Output::Leg(LegCommand::ClearPlayout));
         check(cleared || !must_clear, || "the caller interrupted and is not heard".into())?;
         check(!cleared || !may_not_clear, || "the goodbye was cut".into())?;
+        self.check_turn(step)?;
         if self.ended {
             return check(step.timeout.is_none(), || "a timer after the end".into());
         }
@@ -193,11 +210,18 @@ impl Reference {
         check(self.executing.is_empty(), || format!("{:?} still run", self.executing))
     }
 
-    /// The caller speaks over the agent, as the model hears it.
+    /// The caller speaks over the agent, as the model hears it or the leg for it.
     fn must_clear(&self, now: Instant, stimulus: &Stimulus) -> bool {
-        let speech = Stimulus::Input(Input::Model(ModelEvent::SpeechStarted));
+        let Stimulus::Input(input) = stimulus else { return false };
+        let speech = match input {
+            Input::Model(ModelEvent::SpeechStarted) => true,
+            Input::Leg(LegEvent::SpeechStarted) => {
+                self.turn_pause.is_some() && self.ready && self.speaking.is_none()
+            }
+            _ => false,
+        };
         let audible = self.answering || self.speaks();
-        *stimulus == speech && audible && self.talks(now) && self.surely_live()
+        speech && audible && self.talks(now) && self.surely_live()
     }
 
     /// Something of the model is to be heard.
@@ -212,8 +236,12 @@ impl Reference {
             Signalling::Transferring(_) => !self.transferring(now),
             Signalling::Ringing | Signalling::Answering | Signalling::Over => false,
         };
-        let in_time = self.answered_at.is_some_and(|at| now < at + self.spec.max_duration);
-        here && in_time && !self.ending
+        here && self.is_in_time(now) && !self.ending
+    }
+
+    /// The call was answered and may go on.
+    fn is_in_time(&self, now: Instant) -> bool {
+        self.answered_at.is_some_and(|at| now < at + self.spec.max_duration)
     }
 
     /// The model must react. The attendant may have been given up on without a sign, for nobody stands behind him,
@@ -223,6 +251,7 @@ impl Reference {
     }
 
     fn take_stimulus(&mut self, now: Instant, stimulus: &Stimulus) {
+        self.fell_silent = false;
         let Stimulus::Input(input) = stimulus else { return };
         match input {
             Input::Model(event) => self.take_model_event(now, event),
@@ -239,16 +268,21 @@ impl Reference {
             // The caller says something more: his wait begins anew.
             Input::Leg(LegEvent::SpeechStarted) => {
                 self.quiet_since = None;
-                self.speaking = self.speaking.or(self.answered_at.map(|_| now));
+                if self.speaking.is_none() && self.answered_at.is_some() {
+                    self.speaking = Some(now);
+                    self.stretch = Some((now, now));
+                    self.heeded = false;
+                }
             }
             Input::Leg(LegEvent::SpeechStopped { ago }) => {
                 self.quiet_since = None;
-                let since = self.speaking.take();
-                let until = now.checked_sub(*ago);
-                let asks = since.zip(until).is_some_and(|(since, until)| {
-                    until.saturating_duration_since(since) >= SHORTEST_UTTERANCE
-                });
-                self.owed |= asks && !self.speaks() && self.talks(now);
+                if let Some(since) = self.speaking.take() {
+                    self.stretch = Some((since, now.checked_sub(*ago).unwrap_or(since)));
+                    self.fell_silent = true;
+                }
+                let asks = self.asks() && !self.speaks() && self.talks(now);
+                // A model that is told of turns owes nothing before.
+                self.owed |= asks && !(self.turn_pause.is_some() && self.ready);
             }
             Input::Signal(event) => self.take_signal_event(now, event),
             Input::Tool { id, .. } => {
@@ -348,6 +382,7 @@ impl Reference {
         match command {
             LegCommand::ClearPlayout => {
                 self.queued.clear();
+                self.heeded = true;
                 Ok(())
             }
             LegCommand::Play { item, prompt } => {
@@ -467,7 +502,19 @@ impl Reference {
             ModelCommand::Digits(digits) => {
                 check((1..=32).contains(&digits.len()), || format!("{} digits", digits.len()))
             }
-            ModelCommand::Cancel => Ok(()),
+            ModelCommand::Cancel => {
+                self.answering = false;
+                Ok(())
+            }
+            ModelCommand::TurnStarted { ago } => self.take_turn_started(step, *ago),
+            ModelCommand::TurnEnded => {
+                check(self.turn_open, || "the end of no turn".into())?;
+                check(self.turn_is_over(step.now), || "the caller was not silent enough".into())?;
+                self.turn_open = false;
+                self.quiet_since = None;
+                self.owed |= self.talks(step.now);
+                Ok(())
+            }
         }
     }
 
@@ -492,12 +539,14 @@ impl Reference {
 
     fn check_tools(&mut self, now: Instant) -> Result<(), Violation> {
         let late = self.calls.iter().find(|(_, deadline)| deadline.is_some_and(|at| at <= now));
-        check(late.is_none() || self.ending, || format!("{late:?} was not answered"))
+        // While the call ends a model may be given up on without a sign, and its calls with it.
+        let goes_on = !self.ending && self.is_in_time(now);
+        check(late.is_none() || !goes_on, || format!("{late:?} was not answered"))
     }
 
     /// Every gap without sound, as long as the caller waits.
     fn check_dead_air(&mut self, now: Instant) -> Result<(), Violation> {
-        let waits = self.gone || (self.owed && self.speaking.is_none());
+        let waits = self.gone || (self.owed && self.speaking.is_none() && !self.turn_open);
         let quiet = waits && self.queued.is_empty() && !self.held && self.talks(now);
         if !quiet {
             self.quiet_since = None;
@@ -517,6 +566,7 @@ impl Reference {
         self.calls.clear();
         self.executed.clear();
         self.answering = false;
+        self.turn_open = false;
         self.live = false;
         self.ready = false;
         self.lost = false;

@@ -28,7 +28,7 @@ const LAST_WORDS: Duration = Duration::from_secs(4);
 const TAKES_BACK: Duration = Duration::from_millis(600);
 
 /// The leg reports silence at most this late, so speech that lasts so much longer is long enough.
-const SPEECH_HANGOVER: Duration = Duration::from_millis(200);
+pub(super) const SPEECH_HANGOVER: Duration = Duration::from_millis(200);
 
 /// Tells the model that its `end_call` was taken back.
 const TAKEN_BACK: &str =

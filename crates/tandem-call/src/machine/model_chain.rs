@@ -293,6 +293,7 @@ impl CallMachine {
             && self.chain.expires.is_some()
             && self.chain.is_ready()
             && self.caller.speaking.is_none()
+            && !self.turn_is_open()
             && self.playout.is_silent()
             && !self.waiting.is_due()
             && !self.answering.running
@@ -344,7 +345,9 @@ impl CallMachine {
 
     /// What the old session leaves: an answer that is owed, tools nobody waits for by their id.
     fn end_session(&mut self, link: Link) {
-        let owed = self.waiting.is_due() || self.answering.running || self.tools.runs_any();
+        let asked = self.turn_is_open() && self.caller.speaking.is_none();
+        let owed =
+            asked || self.waiting.is_due() || self.answering.running || self.tools.runs_any();
         self.chain.owed |= owed;
         self.chain.link = link;
         self.answering = Answering::default();

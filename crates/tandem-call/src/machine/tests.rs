@@ -5,6 +5,7 @@
 mod barge_in;
 mod endings;
 mod limits;
+mod marked_turns;
 mod models;
 mod setup;
 mod tools;

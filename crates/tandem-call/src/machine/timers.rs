@@ -19,6 +19,8 @@ pub(super) enum Timer {
     CallLimit,
     /// The caller is silent for too long.
     Silence,
+    /// The next look at whether the caller's turn begins or is over, where the model has to be told.
+    Turn,
     /// The caller waits and hears nothing.
     DeadAir,
     /// The model forgot that the caller waits.
@@ -51,6 +53,7 @@ const ALL: [Timer; TIMERS] = [
     Timer::Expiry,
     Timer::CallLimit,
     Timer::Silence,
+    Timer::Turn,
     Timer::DeadAir,
     Timer::Nudge,
     Timer::Stall,

@@ -9,7 +9,7 @@ use super::{CallMachine, Phase, is_prompt, waiting::Cause};
 use crate::{Cut, ItemId, ModelCommand, ModelEvent, ResponseEnd};
 
 /// Sounds of the caller shorter than this ask nothing.
-const SHORTEST_UTTERANCE: Duration = Duration::from_millis(200);
+pub(super) const SHORTEST_UTTERANCE: Duration = Duration::from_millis(200);
 
 /// The model hears an utterance this much later than the leg, at most.
 const MODEL_HEARS_LATER: Duration = Duration::from_secs(1);
@@ -62,6 +62,11 @@ impl Caller {
         if let Some(last) = self.utterances.back_mut() {
             last.stop.get_or_insert(now);
         }
+    }
+
+    /// The agent was cut for what he says.
+    pub(super) fn was_heeded(&self) -> bool {
+        self.cut
     }
 
     /// The model heard speech; usually the leg has heard it before.
@@ -178,7 +183,8 @@ impl CallMachine {
         }
         self.last_drained_at = Some(now);
         let broke_off = self.answering.running && self.answering.spoke;
-        if broke_off && !is_prompt(item) && self.playout.agent_is_silent() {
+        let owed = self.waiting.is_due(); // An answer to something else, which this one's end does not settle.
+        if broke_off && !owed && !is_prompt(item) && self.playout.agent_is_silent() {
             self.expect_answer(Cause::Unfinished);
         }
     }
@@ -232,6 +238,10 @@ impl CallMachine {
         self.caller.end(now);
         self.take_back_if_spoken(now, since, until);
         let asks = until.saturating_duration_since(since) >= SHORTEST_UTTERANCE || self.caller.cut;
+        self.mark_silence(now, since, until, asks);
+        if self.turn_is_open() {
+            return; // The model hears when his turn is over.
+        }
         // Speech the model did not stop for is no question.
         if asks && self.playout.agent_is_silent() {
             self.expect_answer(Cause::Caller);
@@ -244,7 +254,7 @@ impl CallMachine {
     /// The model hears the caller speak: what plays must stop.
     fn handle_model_heard_speech(&mut self, now: Instant) {
         self.silence.reset();
-        self.caller.model_hears = true;
+        self.caller.model_hears = self.abilities.detects_turns;
         self.caller.begin_by_model(now);
         if self.in_conversation() {
             self.cut_agent(now);
@@ -288,10 +298,10 @@ impl CallMachine {
         self.answering = Answering { running: true, ..Answering::default() };
         let refused = match &mut self.phase {
             Phase::Ending(ending) => !ending.admits_answer(),
+            // It answers to what the caller said before.
+            Phase::Talking | Phase::LeadingOut(_) => self.turn_is_open(),
             Phase::Ringing
             | Phase::Answering
-            | Phase::Talking
-            | Phase::LeadingOut(_)
             | Phase::Transferring
             | Phase::Transferred
             | Phase::Closing(_)

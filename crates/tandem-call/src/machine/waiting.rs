@@ -112,6 +112,7 @@ impl CallMachine {
             && !self.answering.running
             && !self.tools.runs_any()
             && self.playout.agent_is_silent();
+        let speaks = self.caller.speaking.is_some() || self.turn_is_open();
         let waiting = &mut self.waiting;
         let Some(due) = &waiting.due else {
             waiting.satisfy();
@@ -121,7 +122,7 @@ impl CallMachine {
             return;
         };
         // Nobody listens to the caller while the model is gone, so he may be spoken to.
-        let open = open && (self.caller.speaking.is_none() || due.cause == Cause::Lost);
+        let open = open && (!speaks || due.cause == Cause::Lost);
         waiting.quiet.hold(now, open && silent);
         waiting.ignored.hold(now, open && forgotten && !due.nudged);
         // While he hears the agent he does not wait, however long the model has said nothing.

@@ -4,7 +4,10 @@ use serde_json::{Map, Value, json};
 use tandem_call::{HistoryTurn, SessionSpec, Speaker};
 
 use super::schema::declaration;
-use crate::{ModelOptions, ModelSettings, settings::Thinking};
+use crate::{
+    ModelOptions, ModelSettings,
+    settings::{Thinking, TurnDetection},
+};
 
 /// Context beyond this is compressed, which also lifts the limit of 15 minutes; half of it stays. Audio is 25 tokens
 /// a second, so the last five minutes stay word for word.
@@ -95,12 +98,6 @@ pub(super) fn setup(
         generation.insert("thinkingConfig".into(), thinking);
     }
 
-    let mut detection = Map::new();
-    detection.insert("silenceDurationMs".into(), json!(options.silence_duration_ms));
-    if let Some(padding) = options.prefix_padding_ms {
-        detection.insert("prefixPaddingMs".into(), json!(padding));
-    }
-
     let mut setup = Map::new();
     setup.insert("model".into(), json!(resource_name(&settings.model)));
     setup.insert("generationConfig".into(), Value::Object(generation));
@@ -117,7 +114,7 @@ pub(super) fn setup(
     setup.insert(
         "realtimeInputConfig".into(),
         json!({
-            "automaticActivityDetection": detection,
+            "automaticActivityDetection": activity_detection(options),
             "activityHandling": "START_OF_ACTIVITY_INTERRUPTS",
             "turnCoverage": "TURN_INCLUDES_ONLY_ACTIVITY",
         }),
@@ -144,6 +141,18 @@ pub(super) fn setup(
 
 fn resource_name(model: &str) -> String {
     if model.contains('/') { model.to_owned() } else { format!("models/{model}") }
+}
+
+/// How the server is to find turns, unless we tell it.
+fn activity_detection(options: &ModelOptions) -> Value {
+    if options.turn_detection == TurnDetection::Local {
+        return json!({ "disabled": true });
+    }
+    let mut detection = json!({ "silenceDurationMs": options.silence_duration_ms });
+    if let Some(padding) = options.prefix_padding_ms {
+        detection["prefixPaddingMs"] = json!(padding);
+    }
+    detection
 }
 
 /// The system prompt with the language in it: native-audio models have no field for it.

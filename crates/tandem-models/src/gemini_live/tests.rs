@@ -13,6 +13,7 @@ use crate::{
     dialect::testing::{Heard, Recorder, sent},
 };
 
+mod local_turns;
 mod turns;
 
 const PCM: AudioFormat = AudioFormat::Pcm16(SampleRate::Hz24000);

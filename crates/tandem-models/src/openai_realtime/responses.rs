@@ -70,6 +70,8 @@ pub(super) struct Responses {
     counter: u64,
     caller_speaks_until: Option<Instant>,
     own_answer_until: Option<Instant>,
+    /// The caller's turn that the server was told of is not over.
+    turn_open: bool,
     /// The server gives answers a conversation id, as far as is known.
     names_conversations: Option<bool>,
     conflicts: u8,
@@ -132,7 +134,8 @@ impl Responses {
 
     /// The caller speaks, or has stopped so lately that the server's own answer is still to come.
     fn caller_turn(&self, now: Instant) -> bool {
-        self.caller_speaks_until.is_some_and(|until| now < until)
+        self.turn_open
+            || self.caller_speaks_until.is_some_and(|until| now < until)
             || self.own_answer_until.is_some_and(|until| now < until)
     }
 
@@ -140,8 +143,8 @@ impl Responses {
     pub(super) fn poll_timeout(&self, open_calls: bool) -> Option<Instant> {
         let swallowed = self.asked.as_ref().map(|asked| asked.until);
         let due = self.due.as_ref().filter(|due| {
-            let waits_for_tools = open_calls && due.what == Wanted::Answer;
-            self.active.is_none() && self.asked.is_none() && !waits_for_tools
+            let waits = (open_calls || self.turn_open) && due.what == Wanted::Answer;
+            self.active.is_none() && self.asked.is_none() && !waits
         });
         let due = due.map(|due| match due.what {
             Wanted::Greeting { .. } => due.not_before,
@@ -165,18 +168,28 @@ impl Responses {
     pub(super) fn speech_started(&mut self, now: Instant) -> Option<String> {
         self.caller_speaks_until = Some(now + LONGEST_SPEECH);
         self.own_answer_until = None;
-        let id = self.active.clone()?;
-        if self.is_withheld(id.as_bytes()) {
-            return None;
-        }
-        self.withhold(id.clone());
-        Some(id)
+        self.withhold_active()
     }
 
     /// The caller stopped; the server will answer if there was a turn.
     pub(super) fn speech_stopped(&mut self, now: Instant) {
         self.caller_speaks_until = None;
         self.own_answer_until = Some(now + OWN_ANSWER);
+    }
+
+    /// We say that the caller's turn began: no answer is asked for until it is over, and what runs or was asked for is
+    /// stopped. The id of an answer that is to be stopped comes back.
+    pub(super) fn turn_started(&mut self) -> Option<String> {
+        self.turn_open = true;
+        if let Some(asked) = &mut self.asked {
+            asked.cancel = true;
+        }
+        self.withhold_active()
+    }
+
+    /// We say that the caller's turn is over.
+    pub(super) fn turn_ended(&mut self) {
+        self.turn_open = false;
     }
 
     /// Stops the running answer; its id comes back. One that was asked for and has no id yet is stopped when it gets
@@ -186,12 +199,7 @@ impl Responses {
         if let Some(asked) = &mut self.asked {
             asked.cancel = true;
         }
-        let id = self.active.clone()?;
-        if self.is_withheld(id.as_bytes()) {
-            return None;
-        }
-        self.withhold(id.clone());
-        Some(id)
+        self.withhold_active()
     }
 
     /// `response.created`. `answers_all` says that everything added to the conversation was in it before.
@@ -307,6 +315,16 @@ impl Responses {
     pub(super) fn take_wanted(&mut self) -> Option<Wanted> {
         let due = self.due.take().map(|due| due.what);
         due.or_else(|| self.asked.take().map(|asked| asked.what))
+    }
+
+    /// What the running answer says is not to be heard any more; its id comes back the first time.
+    fn withhold_active(&mut self) -> Option<String> {
+        let id = self.active.clone()?;
+        if self.is_withheld(id.as_bytes()) {
+            return None;
+        }
+        self.withhold(id.clone());
+        Some(id)
     }
 
     fn withhold(&mut self, id: String) {

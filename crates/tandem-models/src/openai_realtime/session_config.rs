@@ -5,7 +5,7 @@ use tandem_call::{HistoryTurn, SessionSpec, Speaker};
 use tandem_media::{AudioFormat, Law, SampleRate};
 
 use crate::{
-    ModelSettings,
+    ModelOptions, ModelSettings,
     json::Json,
     settings::{Thinking, TurnDetection},
 };
@@ -42,29 +42,9 @@ pub(super) fn session_update(
     output: &str,
 ) -> Value {
     let options = &settings.options;
-    let interrupt = options.server_interrupts;
-    let mut detection = match options.turn_detection {
-        TurnDetection::Semantic => json!({ "type": "semantic_vad", "eagerness": "auto" }),
-        TurnDetection::Silence => json!({
-            "type": "server_vad",
-            "silence_duration_ms": options.silence_duration_ms,
-        }),
-    };
-    detection["create_response"] = json!(true);
-    detection["interrupt_response"] = json!(interrupt);
-    if options.turn_detection == TurnDetection::Silence {
-        if let Some(padding) = options.prefix_padding_ms {
-            detection["prefix_padding_ms"] = json!(padding);
-        }
-        if let Some(threshold) = options.vad_threshold {
-            // Through decimal text: 0.6_f32 is to be written 0.6.
-            detection["threshold"] = json!(threshold.to_string().parse::<f64>().unwrap_or(0.5));
-        }
-    }
-
     let mut audio_input = Map::new();
     audio_input.insert("format".into(), format_object(input));
-    audio_input.insert("turn_detection".into(), detection);
+    audio_input.insert("turn_detection".into(), turn_detection(options));
     audio_input.insert("transcription".into(), transcription(settings, spec));
     let mut audio_output = Map::new();
     audio_output.insert("format".into(), format_object(output));
@@ -96,6 +76,30 @@ pub(super) fn session_update(
         session["reasoning"] = json!({ "effort": effort });
     }
     json!({ "type": "session.update", "event_id": CONFIGURE, "session": session })
+}
+
+/// How the server is to find turns; null when we tell it.
+fn turn_detection(options: &ModelOptions) -> Value {
+    let mut detection = match options.turn_detection {
+        TurnDetection::Local => return Value::Null,
+        TurnDetection::Semantic => json!({ "type": "semantic_vad", "eagerness": "auto" }),
+        TurnDetection::Silence => json!({
+            "type": "server_vad",
+            "silence_duration_ms": options.silence_duration_ms,
+        }),
+    };
+    detection["create_response"] = json!(true);
+    detection["interrupt_response"] = json!(options.server_interrupts);
+    if options.turn_detection == TurnDetection::Silence {
+        if let Some(padding) = options.prefix_padding_ms {
+            detection["prefix_padding_ms"] = json!(padding);
+        }
+        if let Some(threshold) = options.vad_threshold {
+            // Through decimal text: 0.6_f32 is to be written 0.6.
+            detection["threshold"] = json!(threshold.to_string().parse::<f64>().unwrap_or(0.5));
+        }
+    }
+    detection
 }
 
 /// The system prompt with the language in it, for which the session has no field.

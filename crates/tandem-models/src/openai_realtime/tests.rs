@@ -13,6 +13,7 @@ use crate::{
 };
 
 mod answers;
+mod local_turns;
 
 const MU: AudioFormat = AudioFormat::G711(Law::Mu);
 

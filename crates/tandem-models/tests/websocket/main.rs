@@ -270,6 +270,23 @@ async fn audio_flows_both_ways_and_the_call_ends_with_a_goodbye() {
 }
 
 #[tokio::test]
+async fn a_connection_on_which_nothing_comes_is_pinged() {
+    let (listener, address) = listen().await;
+    let mut client = Client::new(Provider::GeminiLive, address);
+    let (mut server, _) = client.during(async move { gemini(&listener).await }).await;
+    client.ready().await;
+    for _ in 0..3 {
+        client.audio(&[0; 640]);
+        client.ahead += Duration::from_secs(20);
+        let first = client.during(server.next()).await;
+        assert!(matches!(first, Some(Ok(Message::Text(_)))), "the audio: {first:?}");
+        let second = client.during(server.next()).await;
+        assert!(matches!(second, Some(Ok(Message::Ping(_)))), "{second:?}");
+    }
+    assert_eq!(client.ear.events, []);
+}
+
+#[tokio::test]
 async fn a_dropped_session_says_goodbye() {
     let (listener, address) = listen().await;
     let server = tokio::spawn(async move {

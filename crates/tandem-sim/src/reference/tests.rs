@@ -45,10 +45,25 @@ fn play(item: u64) -> Output {
 
 type Steps = Vec<(Stimulus, Vec<Output>)>;
 
+/// Truncates, finds turns or is told of them, in which case a pause of 500 ms ends one.
+fn able(detects_turns: bool) -> Capabilities {
+    Capabilities {
+        input: &[],
+        output: &[],
+        truncates: true,
+        detects_turns,
+        turn_pause: ms(500),
+        takes_digits: false,
+        answers_results: true,
+        resumes: false,
+        session_limit: None,
+    }
+}
+
 /// Steps of 100 ms from a call that has just been answered by a model that is ready.
-fn broken_by(steps: &[(Stimulus, Vec<Output>)]) -> String {
+fn broken_by(able: &Capabilities, steps: &[(Stimulus, Vec<Output>)]) -> String {
     let start = Instant::now();
-    let mut reference = Reference::new(test_agent(), true);
+    let mut reference = Reference::new(test_agent(), able);
     let open = Output::OpenModel { index: 0, history: Vec::new(), apologise: false };
     let setup = [
         (Stimulus::New, vec![open]),
@@ -161,7 +176,52 @@ fn each_broken_rule_is_seen() {
         }),
     ];
     for (rule, steps) in cases {
-        let text = broken_by(&steps);
+        let text = broken_by(&able(true), &steps);
         assert!(text.contains(rule), "{rule}: {text}");
     }
+}
+
+#[test]
+fn each_broken_rule_of_told_turns_is_seen() {
+    let leg = |event| Stimulus::Input(Input::Leg(event));
+    let begins = || (leg(LegEvent::SpeechStarted), vec![]);
+    let stops = |outputs| (leg(LegEvent::SpeechStopped { ago: ms(200) }), outputs);
+    let quiet = || (Stimulus::Timeout, vec![]);
+    let started = |ago| Output::Model(ModelCommand::TurnStarted { ago: ms(ago) });
+    let ended = || Output::Model(ModelCommand::TurnEnded);
+    // Four steps of speech, the turn told in the last.
+    let told =
+        || vec![begins(), quiet(), quiet(), quiet(), (Stimulus::Timeout, vec![started(400)])];
+    let then = |mut steps: Steps, more: Steps| {
+        steps.extend(more);
+        steps
+    };
+    let cases: Vec<(&str, Steps)> = vec![
+        ("the call does not end", then(told(), vec![stops(vec![])])),
+        ("a turn of silence", vec![(Stimulus::Timeout, vec![started(0)])]),
+        ("a click", vec![begins(), (Stimulus::Timeout, vec![started(100)])]),
+        ("not 90ms", vec![begins(), quiet(), (Stimulus::Timeout, vec![started(90)])]),
+        ("at the wrong time", then(told(), vec![(Stimulus::Timeout, vec![started(500)])])),
+        ("the end of no turn", vec![(Stimulus::Timeout, vec![ended()])]),
+        ("not silent enough", then(told(), vec![(Stimulus::Timeout, vec![ended()])])),
+        ("not silent enough", then(told(), vec![stops(vec![ended()])])),
+        ("turn was not told", vec![begins(), quiet(), quiet(), quiet(), stops(vec![])]),
+        ("the end of the caller's turn", {
+            then(told(), vec![stops(vec![]), quiet(), quiet(), quiet()])
+        }),
+        ("the caller interrupted", vec![(audio(), vec![]), begins()]),
+        ("of dead air", {
+            let over = (Stimulus::Timeout, vec![ended()]);
+            let mut steps = then(told(), vec![stops(vec![]), quiet(), quiet(), over]);
+            steps.extend((0..21).map(|_| quiet()));
+            steps
+        }),
+    ];
+    for (rule, steps) in cases {
+        let text = broken_by(&able(false), &steps);
+        assert!(text.contains(rule), "{rule}: {text}");
+    }
+    let turn = vec![begins(), quiet(), quiet(), (Stimulus::Timeout, vec![started(300)])];
+    let text = broken_by(&able(true), &turn);
+    assert!(text.contains("for a model that finds them"), "{text}");
 }

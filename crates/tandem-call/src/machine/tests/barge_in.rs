@@ -77,7 +77,11 @@ fn a_model_that_finds_no_turns_is_cut_by_the_leg() {
     world.run(500);
     world.input(Input::Leg(LegEvent::SpeechStarted));
     assert_eq!(world.clears(), [1_700]);
-    assert_eq!(world.told(), [(1_700, &ModelCommand::Cancel), (1_700, &truncate(2, 500))]);
+    let began = ModelCommand::TurnStarted { ago: ms(0) };
+    assert_eq!(
+        world.told(),
+        [(1_700, &ModelCommand::Cancel), (1_700, &began), (1_700, &truncate(2, 500))]
+    );
 }
 
 #[test]

@@ -24,6 +24,7 @@ pub(super) const OPENAI: Capabilities = Capabilities {
     output: &[AudioFormat::G711(Law::Mu)],
     truncates: true,
     detects_turns: true,
+    turn_pause: Duration::from_millis(500),
     takes_digits: false,
     resumes: false,
     answers_results: true,
