@@ -1,5 +1,7 @@
 //! Tries for real what the configuration promises: listeners, ports, records, voice, models.
 
+mod freeswitch;
+
 use std::{
     collections::BTreeSet,
     fs::{self, File, OpenOptions},
@@ -67,6 +69,9 @@ pub async fn run(config: &Config, offline: bool, mut report: impl FnMut(Step)) {
     report(try_ports(&config.media));
     report(try_descriptors(config.limits.max_calls));
     report(try_records(&config.records.path));
+    if let Some(beside) = &config.freeswitch {
+        freeswitch::run(beside, &mut report).await;
+    }
     try_voice(config, &mut report).await;
     try_models(config, offline, &mut report).await;
 }
@@ -78,17 +83,22 @@ fn try_listener(listener: &Listener) -> Step {
         Transport::Tcp => TcpListener::bind(listener.addr).map(drop),
     };
     let Err(error) = bound else { return Step::new(name, Outcome::Passed, "can be bound") };
-    let fix = match error.kind() {
+    Step::new(name, Outcome::Failed, error.to_string()).fix(bind_failure(&error, "sip.listen"))
+}
+
+/// What to do about an address of `key` that can't be bound.
+fn bind_failure(error: &io::Error, key: &str) -> String {
+    match error.kind() {
         io::ErrorKind::AddrInUse => {
             "something listens there already, perhaps Tandem itself: stop it, or choose another port"
+                .into()
         }
         io::ErrorKind::AddrNotAvailable => {
-            "this machine does not have that address: see `ip address`"
+            "this machine does not have that address: see `ip address`".into()
         }
-        io::ErrorKind::PermissionDenied => "ports below 1024 need CAP_NET_BIND_SERVICE",
-        _ => "choose another address in sip.listen",
-    };
-    Step::new(name, Outcome::Failed, error.to_string()).fix(fix)
+        io::ErrorKind::PermissionDenied => "ports below 1024 need CAP_NET_BIND_SERVICE".into(),
+        _ => format!("choose another address in {key}"),
+    }
 }
 
 fn try_ports(media: &MediaConfig) -> Step {

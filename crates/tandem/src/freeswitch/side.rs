@@ -109,11 +109,12 @@ impl ChannelSide {
                 let actions = vec![Application::new("park", "").expect("a plain name")];
                 let leg = TransferLeg::Own;
                 let park = SwitchCommand::TransferInline { uuid, leg, actions };
-                match switch.execute(park).await {
-                    Ok(_) => return,
-                    Err(error) => tracing::warn!(%error, "the channel depends on its own event socket"),
+                if let Err(error) = switch.execute(park).await {
+                    tracing::warn!(%error, "the channel depends on its own event socket");
                 }
             }
+            // The order above is carried out later than it is confirmed: letting go now would race with it. Once the
+            // channel waits by itself the switch ends the connection, or it ends with the call.
             reports.closed().await;
             drop(channel);
         });

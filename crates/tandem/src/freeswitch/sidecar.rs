@@ -8,7 +8,9 @@ use tandem_pbx::{
     LinkState, OutboundListener, OutboundSettings, SettingsError, Switch, SwitchSettings,
     SwitchUser, TransferPlan, TransferPlanError,
 };
-use tandem_streams::{ForkCredentials, ForkListener, ListenError, ListenerSettings};
+use tandem_streams::{
+    ForkCredentials, ForkListener, ListenError, ListenerSettings, Playback,
+};
 use tokio::task::JoinSet;
 
 use super::calls::{Calls, ForkSettings};
@@ -51,6 +53,12 @@ impl Sidecar {
         max_calls: usize,
         exchange: Exchange,
     ) -> Result<Self, SidecarError> {
+        if config.module.playback() == Playback::Files {
+            tracing::warn!(
+                module = crate::config::module_name(config.module),
+                "this module can't play audio back: speech goes to the switch in files, and is played by its event socket"
+            );
+        }
         let signing = SecretString::from(format!("{:032x}", random_secret()));
         let (forks, mut arrivals) =
             ForkListener::bind(listener_settings(config, signing.clone())).await?;
