@@ -1,6 +1,8 @@
 //! Telephone audio without IO: units, G.711, resampling, concealment, playout, voice activity.
 
 mod concealer;
+mod cushion;
+mod frame_queue;
 pub mod g711;
 mod lanes;
 mod playout;
@@ -9,6 +11,8 @@ mod units;
 mod voice_activity;
 
 pub use concealer::Concealer;
+pub use cushion::Cushion;
+pub use frame_queue::FrameQueue;
 pub use playout::{CutBytes, Playout, Pulled};
 pub use resampler::Resampler;
 pub use units::{AudioFormat, Law, Ptime, SampleRate};

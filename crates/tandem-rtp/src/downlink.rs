@@ -6,11 +6,11 @@ use std::{
 };
 
 use tandem_call::{Cut, Digit, ItemId, LegEvent};
-use tandem_media::{AudioFormat, CutBytes, Law, Playout, SampleRate};
+use tandem_media::{AudioFormat, Cushion, CutBytes, Law, Playout, SampleRate};
 
 use crate::{
-    DigitSender, HEADER_LEN, MediaParams, RtpPacket, SendDigitsError, cushion::Cushion,
-    media_clock::MediaClock, model_audio::ModelAudio,
+    DigitSender, HEADER_LEN, MediaParams, RtpPacket, SendDigitsError, media_clock::MediaClock,
+    model_audio::ModelAudio,
 };
 
 /// Packets sent at once when the caller was late; what was due before them is skipped.

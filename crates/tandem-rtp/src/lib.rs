@@ -4,7 +4,6 @@
 //! model, packets to send and [`LegEvent`](tandem_call::LegEvent)s. It is made of the other modules, each of one noun.
 
 mod control;
-mod cushion;
 mod digit_sender;
 mod downlink;
 mod latch;
@@ -23,7 +22,6 @@ mod telephone_event;
 #[cfg(test)]
 mod testing;
 mod uplink;
-mod uplink_queue;
 
 pub use digit_sender::{DigitSender, EventPacket, MAX_QUEUED_DIGITS, SendDigitsError};
 pub use latch::{KnownStream, Latch};

@@ -7,13 +7,10 @@ use std::{
 
 use tandem_call::{LegEvent, Origin, UplinkFrame};
 use tandem_media::{
-    Activity, AudioFormat, Concealer, Law, Resampler, SampleRate, VoiceActivity, g711,
+    Activity, AudioFormat, Concealer, FrameQueue, Law, Resampler, SampleRate, VoiceActivity, g711,
 };
 
-use crate::{
-    ArrivedPacket,
-    uplink_queue::{Frame, UplinkQueue},
-};
+use crate::ArrivedPacket;
 
 /// Silence goes up when audio is overdue by this much.
 const PATIENCE: Duration = Duration::from_millis(60);
@@ -42,6 +39,15 @@ const MAX_EXTENSION: usize = 480;
 /// A packet that is to lead a concealment out of a gap needs this many samples to be worth looking at: 10 ms.
 const MIN_FUTURE: usize = 80;
 
+/// A frame without its bytes.
+#[derive(Debug, Clone, Copy)]
+struct Frame {
+    format: AudioFormat,
+    speech: bool,
+    arrival: Instant,
+    origin: Origin,
+}
+
 /// The uplink of one leg.
 #[derive(Debug)]
 pub(crate) struct Uplink {
@@ -49,7 +55,7 @@ pub(crate) struct Uplink {
     resampler: Option<Resampler>,
     concealer: Concealer,
     activity: VoiceActivity,
-    queue: UplinkQueue,
+    queue: FrameQueue<Frame>,
     pcm: Vec<i16>,
     gap: Vec<i16>,
     wide: Vec<i16>,
@@ -92,7 +98,7 @@ impl Uplink {
             resampler: resampler_for(format),
             concealer: Concealer::new(),
             activity: VoiceActivity::new(),
-            queue: UplinkQueue::new(),
+            queue: FrameQueue::new(),
             pcm: Vec::with_capacity(LONGEST),
             gap: Vec::with_capacity(2 * LONGEST),
             wide: Vec::with_capacity(4 * LONGEST),
@@ -129,7 +135,8 @@ impl Uplink {
     }
 
     pub(crate) fn poll(&mut self) -> Option<UplinkFrame<'_>> {
-        self.queue.pop()
+        let (audio, Frame { format, speech, arrival, origin }) = self.queue.pop()?;
+        Some(UplinkFrame { audio, format, speech, arrival, origin })
     }
 
     /// Packets dropped because the uplink would have run ahead of the call.

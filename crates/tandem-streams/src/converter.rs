@@ -111,10 +111,10 @@ mod tests {
             (Hz48000, Hz16000),
         ] {
             let angle = std::f64::consts::TAU * 500.0;
-            let sample = |n: usize, rate: SampleRate| 8000.0 * (angle * n as f64 / rate.hz() as f64).sin();
-            let audio: Vec<u8> = (0..from.hz() / 10)
-                .flat_map(|n| (sample(n, from) as i16).to_le_bytes())
-                .collect();
+            let sample =
+                |n: usize, rate: SampleRate| 8000.0 * (angle * n as f64 / rate.hz() as f64).sin();
+            let audio: Vec<u8> =
+                (0..from.hz() / 10).flat_map(|n| (sample(n, from) as i16).to_le_bytes()).collect();
             let mut whole: Option<Vec<i16>> = None;
             for chunk in [audio.len(), 2, 322] {
                 let (mut converter, mut out) = (Converter::default(), Vec::new());
@@ -126,8 +126,13 @@ mod tests {
                     converter.finish(&mut out);
                     assert_eq!(out.len(), to.hz() / 10, "{from:?} to {to:?}, item {item}");
                 }
-                for (n, &got) in out.iter().enumerate().skip(out.len() / 20).take(out.len() * 9 / 10) {
-                    assert!((f64::from(got) - sample(n, to)).abs() < 1_700.0, "{from:?} to {to:?} at {n}");
+                for (n, &got) in
+                    out.iter().enumerate().skip(out.len() / 20).take(out.len() * 9 / 10)
+                {
+                    assert!(
+                        (f64::from(got) - sample(n, to)).abs() < 1_700.0,
+                        "{from:?} to {to:?} at {n}"
+                    );
                 }
                 assert!(whole.get_or_insert_with(|| out.clone()) == &out, "chunks of {chunk}");
             }
@@ -139,7 +144,12 @@ mod tests {
         let codes: Vec<u8> = (0..=255).collect();
         let (mut expected, mut out) = (vec![0; 256], Vec::new());
         g711::decode(Law::A, &codes, &mut expected);
-        Converter::default().convert(AudioFormat::G711(Law::A), SampleRate::Hz8000, &codes, &mut out);
+        Converter::default().convert(
+            AudioFormat::G711(Law::A),
+            SampleRate::Hz8000,
+            &codes,
+            &mut out,
+        );
         assert_eq!(out, expected);
     }
 }

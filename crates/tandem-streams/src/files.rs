@@ -287,7 +287,9 @@ impl Files {
 
     fn start(&mut self, now: Instant, timeline: &mut Timeline, ledger: &mut Ledger) {
         let rate = self.rate;
-        let Some(file) = self.sent.front_mut().filter(|file| file.playing.is_none()) else { return };
+        let Some(file) = self.sent.front_mut().filter(|file| file.playing.is_none()) else {
+            return;
+        };
         let start = timeline.begin(now);
         for part in &file.parts {
             timeline.add(ledger, part.item, rate.duration_of(part.samples));
@@ -358,7 +360,8 @@ fn split_parts(parts: &mut Vec<Part>, samples: usize, ledger: &mut Ledger) -> Ve
 /// The middle of the quietest 30 ms of `pcm` between `from` and `to`.
 fn quietest(pcm: &[i16], from: usize, to: usize, rate: SampleRate) -> usize {
     let step = rate.hz() / 100;
-    let energy = |frame: &[i16]| -> f64 { frame.iter().map(|&s| f64::from(s) * f64::from(s)).sum() };
+    let energy =
+        |frame: &[i16]| -> f64 { frame.iter().map(|&s| f64::from(s) * f64::from(s)).sum() };
     let end = to.min(pcm.len());
     let mut best = (f64::INFINITY, end);
     let mut at = from;

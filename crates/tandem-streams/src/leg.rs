@@ -150,7 +150,11 @@ impl ForkLeg {
     }
 
     /// Takes a binary message: a piece of the caller's audio, cut anywhere.
-    pub fn handle_binary(&mut self, now: Instant, message: &[u8]) -> Result<BinaryNote, StreamError> {
+    pub fn handle_binary(
+        &mut self,
+        now: Instant,
+        message: &[u8],
+    ) -> Result<BinaryNote, StreamError> {
         if self.shape.is_none() || self.is_closed {
             return Err(StreamError::Detached);
         }

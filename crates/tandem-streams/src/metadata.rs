@@ -25,8 +25,15 @@ const CALL: [&str; 8] = [
     "call_sid",
 ];
 /// The number that was dialled.
-const DID: [&str; 7] =
-    ["did", "destination", "destination_number", "Caller-Destination-Number", "dnis", "called", "to"];
+const DID: [&str; 7] = [
+    "did",
+    "destination",
+    "destination_number",
+    "Caller-Destination-Number",
+    "dnis",
+    "called",
+    "to",
+];
 /// The caller's number.
 const CALLER: [&str; 6] =
     ["caller", "caller_id_number", "Caller-Caller-ID-Number", "caller_number", "ani", "from"];
@@ -212,7 +219,12 @@ mod tests {
     fn what_is_too_much_is_left_out() {
         let many: Vec<String> = (0..500).map(|n| format!(r#""k{n}":"v""#)).collect();
         assert_eq!(parse(&format!("{{{}}}", many.join(","))).variables.len(), MAX_VARIABLES);
-        let long = format!(r#"{{"a":"{}","{}":1,"b":2,"did":"{}"}}"#, "x".repeat(3_000), "n".repeat(200), "9".repeat(3_000));
+        let long = format!(
+            r#"{{"a":"{}","{}":1,"b":2,"did":"{}"}}"#,
+            "x".repeat(3_000),
+            "n".repeat(200),
+            "9".repeat(3_000)
+        );
         let metadata = parse(&long);
         assert_eq!(metadata.variables.into_iter().collect::<Vec<_>>(), [("b".into(), "2".into())]);
         assert_eq!(metadata.did, None);

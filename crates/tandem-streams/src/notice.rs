@@ -147,4 +147,19 @@ mod tests {
         assert_eq!(read(&[0xFF, 0xFE], |_| {}), Err(StreamError::NotUtf8));
         assert_eq!(all(&"{}".repeat(1_000)).map(|all| all.len()), Ok(MAX_OBJECTS));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_comes_is_read_or_refused(
+            text in "[{}\\[\\]\":,a-z0-9\\\\ -]{0,80}",
+            bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..80),
+        ) {
+            let mut notices = 0;
+            let _ = read(text.as_bytes(), |_| notices += 1);
+            let _ = read(&bytes, |_| notices += 1);
+            proptest::prop_assert!(notices <= 2 * MAX_OBJECTS);
+            let _ = crate::Metadata::parse(text.as_bytes());
+            let _ = crate::Metadata::parse(&bytes);
+        }
+    }
 }

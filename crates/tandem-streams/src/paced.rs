@@ -6,13 +6,15 @@
 //!
 //! - A message is never shorter than the first buffer's threshold: the first buffer is empty between messages, nothing gets
 //!   stuck in it, and `killAudio` silences everything.
-//! - The first message of a websocket is twice as long. A greeting that bursts is that long; when nothing is said for a second,
-//!   silence is sent as the first one, so that a short beginning needs no more than the usual threshold. Sent at once, that
-//!   silence would stand before a greeting that comes a little later.
+//! - The first message of a websocket is twice as long. A greeting that waits for the websocket is that long. When nothing is
+//!   said in the first 100 ms, silence is sent as the first message, so that the beginning of an answer needs no more than the
+//!   usual threshold; sent at once, that silence would stand before the greeting of a call that begins with its websocket.
 //! - No speech is sent in the two ticks after a `killAudio`: the module would throw it away.
 //! - Speech of a model that bursts leaves at once. Of a model that speaks in real time as much as a message needs is awaited, at
 //!   the cost of a first sound 60 ms later: padding the first 20 ms instead would put a hole of 60 ms into the first word.
 //! - The end of an item is padded with silence only when it became known too late to send it with the message before.
+//! - When the module's lock is taken, a message stays in the first buffer until the next one comes. So a message of silence
+//!   follows the last one of an utterance when that has been played: else a kept end would be heard before the next answer.
 
 use std::time::{Duration, Instant};
 
@@ -33,7 +35,7 @@ const TICK: Duration = Duration::from_millis(20);
 /// After `killAudio` the module throws away what it has at its next tick.
 const HOLD_AFTER_KILL: Duration = Duration::from_millis(40);
 /// Silence fills the module's first buffer when nothing is said for so long.
-const PRIME_AFTER: Duration = Duration::from_secs(1);
+const PRIME_AFTER: Duration = Duration::from_millis(100);
 /// A model whose first audio is no faster than real time gets so much of a cushion at once.
 const SLOW_MODEL: Duration = Duration::from_millis(40);
 /// Samples of the first buffer's threshold at the call's rate.
@@ -133,7 +135,8 @@ pub(crate) struct Paced {
     kill_text: Option<String>,
     /// The module's first message has been sent.
     is_primed: bool,
-    prime_at: Option<Instant>,
+    /// When silence is sent unless something is said: to prime the module, and to push out what it may have kept.
+    silence_at: Option<Instant>,
     kill_due: Option<Instant>,
     hold_until: Option<Instant>,
     /// Since when audio waits to be sent.
@@ -158,7 +161,7 @@ impl Default for Paced {
             pace: None,
             kill_text: None,
             is_primed: false,
-            prime_at: None,
+            silence_at: None,
             kill_due: None,
             hold_until: None,
             waiting_since: None,
@@ -184,7 +187,7 @@ impl Paced {
         self.kill_text =
             if is_fork { Some(KILL_AUDIO.into()) } else { stream_clear.map(Into::into) };
         self.is_primed = !is_fork;
-        self.prime_at = is_fork.then(|| now + PRIME_AFTER);
+        self.silence_at = is_fork.then(|| now + PRIME_AFTER);
         (self.kill_due, self.hold_until) = (None, None);
         self.marks.begin(is_fork && shape.back == shape.codec);
         self.composed = None;
@@ -236,6 +239,7 @@ impl Paced {
     pub(crate) fn forget(&mut self) {
         (self.waiting_since, self.ready_since) = (None, None);
         (self.dry, self.composed) = (None, None);
+        self.silence_at = self.silence_at.filter(|_| !self.is_primed);
     }
 
     /// Silences the module.
@@ -269,8 +273,8 @@ impl Paced {
     ) -> Option<Instant> {
         let pace = self.pace.as_ref()?;
         let speech = (!paused).then(|| self.speech_due(pace, queue, timeline)).flatten();
-        let prime = self.prime_at.filter(|_| !self.is_primed && speech.is_none());
-        [self.kill_due, self.composed, speech, prime].into_iter().flatten().min()
+        let silence = self.silence_at.filter(|_| speech.is_none() && queue.open_item().is_none());
+        [self.kill_due, self.composed, speech, silence].into_iter().flatten().min()
     }
 
     /// The next piece, if one is due at `now`.
@@ -329,6 +333,8 @@ impl Paced {
         timeline.add_silence(pace.length(self.pcm.len() - spoken));
         self.is_primed = true;
         self.composed = Some(now);
+        self.silence_at =
+            timeline.until().filter(|_| pace.minus_one_is_mark && !self.parts.is_empty());
         self.note_sent(now, queue, timeline);
     }
 
@@ -376,8 +382,7 @@ impl Paced {
     fn note_readiness(&mut self, now: Instant, queue: &SpeechQueue, timeline: &Timeline) {
         let Some(pace) = &self.pace else { return };
         if self.ready_since.is_none()
-            && (queue.open_item().is_none()
-                || queue.length() >= self.needed(now, pace, timeline))
+            && (queue.open_item().is_none() || queue.length() >= self.needed(now, pace, timeline))
         {
             self.ready_since = Some(now);
         }
@@ -395,12 +400,7 @@ impl Paced {
     }
 
     /// When speech is sent, if some waits.
-    fn speech_due(
-        &self,
-        pace: &Pace,
-        queue: &SpeechQueue,
-        timeline: &Timeline,
-    ) -> Option<Instant> {
+    fn speech_due(&self, pace: &Pace, queue: &SpeechQueue, timeline: &Timeline) -> Option<Instant> {
         if queue.is_empty() {
             return None;
         }

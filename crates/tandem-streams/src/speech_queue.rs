@@ -76,10 +76,8 @@ impl SpeechQueue {
             return;
         }
         self.newest = Some((item, true));
-        let continues = self
-            .stretches
-            .back()
-            .is_some_and(|last| last.item == item && last.format == format);
+        let continues =
+            self.stretches.back().is_some_and(|last| last.item == item && last.format == format);
         let room = if continues || self.stretches.len() < MAX_STRETCHES {
             format.bytes_per(BOUND.saturating_sub(self.length()))
         } else {

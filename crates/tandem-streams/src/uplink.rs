@@ -90,7 +90,8 @@ impl Samples<'_> {
             pcm.extend(self.first);
         }
         let size = 2 * self.channels.count();
-        let bytes = &self.bytes[start.saturating_sub(before) * size..end.saturating_sub(before) * size];
+        let bytes =
+            &self.bytes[start.saturating_sub(before) * size..end.saturating_sub(before) * size];
         match self.channels {
             Channels::Mono | Channels::Mixed => {
                 pcm.extend(bytes.as_chunks::<2>().0.iter().map(|it| i16::from_le_bytes(*it)));
@@ -200,8 +201,8 @@ impl Uplink {
                 return;
             }
         }
-        let surplus = (excess.as_nanos().div_ceil(BLOCK.as_nanos()) as usize)
-            .min(count.div_ceil(step));
+        let surplus =
+            (excess.as_nanos().div_ceil(BLOCK.as_nanos()) as usize).min(count.div_ceil(step));
         let mut quiet = 0;
         if surplus > 0 {
             for start in (0..count).step_by(step) {
@@ -316,14 +317,12 @@ impl Uplink {
 
     /// How far the uplink is ahead of `now`.
     fn lead(&self, now: Instant) -> Duration {
-        self.covered_until
-            .map_or(Duration::ZERO, |covered| covered.saturating_duration_since(now))
+        self.covered_until.map_or(Duration::ZERO, |covered| covered.saturating_duration_since(now))
     }
 
     /// How far it lags behind.
     fn behind(&self, now: Instant) -> Duration {
-        self.covered_until
-            .map_or(Duration::ZERO, |covered| now.saturating_duration_since(covered))
+        self.covered_until.map_or(Duration::ZERO, |covered| now.saturating_duration_since(covered))
     }
 
     /// Completes the sample that the last message began, and keeps the one that this message leaves unfinished.

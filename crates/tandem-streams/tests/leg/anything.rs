@@ -35,12 +35,15 @@ fn rate() -> impl Strategy<Value = SampleRate> {
 }
 
 fn format() -> impl Strategy<Value = AudioFormat> {
-    prop_oneof![Just(AudioFormat::G711(Law::Mu)), Just(AudioFormat::G711(Law::A)), rate().prop_map(AudioFormat::Pcm16)]
+    prop_oneof![
+        Just(AudioFormat::G711(Law::Mu)),
+        Just(AudioFormat::G711(Law::A)),
+        rate().prop_map(AudioFormat::Pcm16)
+    ]
 }
 
 fn any_shape() -> impl Strategy<Value = StreamShape> {
-    let channels =
-        prop_oneof![Just(Channels::Mono), Just(Channels::Mixed), Just(Channels::Stereo)];
+    let channels = prop_oneof![Just(Channels::Mono), Just(Channels::Mixed), Just(Channels::Stereo)];
     let dialect = prop_oneof![
         3 => Just(Dialect::AudioForkBidirectional),
         2 => Just(Dialect::AudioFork),
@@ -49,7 +52,13 @@ fn any_shape() -> impl Strategy<Value = StreamShape> {
         1 => Just(Dialect::AudioStreamBase64),
     ];
     (dialect, rate(), channels, rate(), rate()).prop_map(
-        |(dialect, rate, channels, back, codec)| StreamShape { dialect, rate, channels, back, codec },
+        |(dialect, rate, channels, back, codec)| StreamShape {
+            dialect,
+            rate,
+            channels,
+            back,
+            codec,
+        },
     )
 }
 
@@ -74,7 +83,7 @@ fn text() -> impl Strategy<Value = String> {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        12 => (0u64..700).prop_map(Step::Run),
+        12 => (0u64..400).prop_map(Step::Run),
         1 => (0u64..8_000).prop_map(Step::Stall),
         6 => (0usize..3_000, any::<u8>()).prop_map(|(bytes, byte)| Step::Hear { bytes, byte }),
         1 => (0usize..300_000, any::<u8>()).prop_map(|(bytes, byte)| Step::Hear { bytes, byte }),
@@ -159,7 +168,7 @@ fn is_honest(world: &World) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(192))]
+    #![proptest_config(ProptestConfig::with_cases(96))]
 
     #[test]
     fn the_account_stays_honest_and_every_clear_is_answered(

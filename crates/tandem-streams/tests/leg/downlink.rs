@@ -56,9 +56,8 @@ fn a_burst_is_heard_at_once_and_without_a_hole() {
 fn the_samples_are_the_models_own() {
     let mut world = World::forked(HZ8, HZ8, HZ8);
     let mut said = Vec::new();
-    for (item, (from, count)) in [(1_000, 4_321), (6_000, 80), (7_000, 1_279), (9_000, 641)]
-        .into_iter()
-        .enumerate()
+    for (item, (from, count)) in
+        [(1_000, 4_321), (6_000, 80), (7_000, 1_279), (9_000, 641)].into_iter().enumerate()
     {
         let pcm = numbers(from, count);
         world.say(item as u64 + 1, PCM8, &bytes(&pcm));
@@ -120,6 +119,7 @@ fn a_model_that_stops_in_mid_sentence_is_heard_as_far_as_it_came() {
     world.run(millis(300));
     let heard: Vec<i16> = world.heard().iter().copied().filter(|sample| *sample != 0).collect();
     assert!(heard == [numbers(1_000, 400), numbers(2_000, 400)].concat());
+    assert_eq!(world.leg.counters().underruns, 1);
     assert_eq!(world.leg.heard(ItemId(1)), Some(millis(100)));
 }
 
@@ -150,7 +150,10 @@ fn a_barge_in_is_silence_at_once_and_the_account_is_right() {
             assert_eq!(cut[1].heard, Duration::ZERO, "{name}");
             // A tick that has begun is heard to its end, and the first one may come at once.
             let account = cut[0].heard;
-            assert!(account <= heard && heard <= account + millis(40), "{name}: {account:?}, heard {heard:?}");
+            assert!(
+                account <= heard && heard <= account + millis(40),
+                "{name}: {account:?}, heard {heard:?}"
+            );
             assert!(world.drained(1).is_none() && world.started(2).is_none(), "{name}");
             assert_eq!(world.module.as_ref().expect("a module").kills, 1, "{name}");
         }
@@ -181,7 +184,8 @@ fn what_is_said_right_after_a_barge_in_is_heard_whole() {
 #[test]
 fn nothing_is_killed_when_nothing_plays() {
     let mut world = World::forked(HZ16, HZ8, HZ8);
-    world.run(millis(1_010));
+    world.run(millis(110));
+    assert_eq!(world.messages.len(), 1);
     assert_eq!(world.clear(), [], "only silence is on its way");
     world.say(1, PCM8, &bytes(&numbers(1_000, 800)));
     world.run(millis(800));
@@ -205,6 +209,46 @@ fn the_clock_follows_the_marks() {
     let (start, _) = sounds(world.heard(), 100)[0];
     let heard = before - world.time_of(start, HZ8);
     assert!(near(cut[0].heard, heard, 20), "{:?}, heard {heard:?}", cut[0].heard);
+}
+
+#[test]
+fn marks_are_not_believed_after_some_were_thrown_away() {
+    let mut world = World::forked(HZ8, HZ8, HZ8);
+    world.run(millis(1_500));
+    let marks = |world: &World| world.texts.iter().filter(|(_, it)| it.contains("mark")).count();
+    let speech = bytes(&[vec![5; 200], tone(HZ8, millis(500))].concat());
+    world.say(1, PCM8, &speech);
+    assert_eq!(marks(&world), 1);
+    world.run(millis(1));
+    world.clear(); // Before the mark was reached.
+    for item in 2..6 {
+        world.run(millis(1_000));
+        world.say(item, PCM8, &speech);
+        world.run(millis(300));
+        let cut = world.clear();
+        assert!((millis(260)..=millis(300)).contains(&cut[0].heard), "{cut:?}");
+    }
+    assert_eq!(marks(&world), 1);
+    // The module of the next websocket knows nothing of it.
+    world.leg.detach(world.now);
+    world.fork(HZ8, HZ8, HZ8);
+    world.run(millis(1_000));
+    world.say(7, PCM8, &speech);
+    assert_eq!(marks(&world), 2);
+}
+
+#[test]
+fn an_end_that_the_module_kept_is_not_heard_before_the_next_answer() {
+    let mut world = World::forked(HZ8, HZ8, HZ8);
+    world.run(millis(1_500));
+    world.module.as_mut().expect("a module").busy = 1;
+    world.say(1, PCM8, &bytes(&numbers(1_000, 1_000)));
+    world.run(millis(500));
+    let heard: Vec<i16> = world.heard().iter().copied().filter(|sample| *sample != 0).collect();
+    assert!(heard == numbers(1_000, 1_000));
+    let sent = world.messages.len();
+    world.run(millis(5_000));
+    assert_eq!(world.messages.len(), sent, "once");
 }
 
 #[test]

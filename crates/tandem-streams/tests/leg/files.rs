@@ -72,7 +72,7 @@ impl Switch {
             if let Some((id, since, pcm)) = self.playing.take() {
                 let heard = PCM16.bytes_per(at - since) / 2;
                 self.heard.extend(&pcm[..heard.min(pcm.len())]);
-                self.tell(FilePlayback::Stopped { id, broken: true });
+                self.tell(&FilePlayback::Stopped { id, broken: true });
             }
             // What has not reached the channel yet is not broken.
             self.waiting.retain(|(_, ready, _)| *ready > at);
@@ -84,7 +84,7 @@ impl Switch {
             && let Some((id, _, pcm)) = self.playing.take()
         {
             self.heard.extend(pcm);
-            self.tell(FilePlayback::Stopped { id, broken: false });
+            self.tell(&FilePlayback::Stopped { id, broken: false });
         }
         if self.playing.is_none()
             && self.waiting.front().is_some_and(|(_, ready, _)| *ready <= at)
@@ -92,17 +92,17 @@ impl Switch {
         {
             if self.works {
                 self.playing = Some((id, at, pcm));
-                self.tell(FilePlayback::Started { id });
+                self.tell(&FilePlayback::Started { id });
             } else {
-                self.tell(FilePlayback::Failed { id, reason: "no such file".into() });
+                self.tell(&FilePlayback::Failed { id, reason: "no such file".into() });
             }
         } else if self.playing.is_none() && !self.heard.is_empty() {
             self.heard.extend([0; 16]);
         }
     }
 
-    fn tell(&mut self, playback: FilePlayback) {
-        self.world.leg.playback(self.world.now, &playback);
+    fn tell(&mut self, playback: &FilePlayback) {
+        self.world.leg.playback(self.world.now, playback);
         self.world.drain();
     }
 }
@@ -162,7 +162,11 @@ fn a_long_speech_comes_early_and_without_gaps() {
     assert!((3..=8).contains(&switch.files.len()), "{:?}", switch.files);
     let first = switch.world.started(1).expect("it began");
     assert!(first <= millis(300), "{first:?}");
-    assert!(switch.edges.iter().all(|level| *level < 300), "cuts lie in pauses: {:?}", switch.edges);
+    assert!(
+        switch.edges.iter().all(|level| *level < 300),
+        "cuts lie in pauses: {:?}",
+        switch.edges
+    );
     let drained = switch.world.drained(1).expect("it ended");
     let gaps = drained - first - millis(12_000);
     assert!(gaps <= millis(10), "{gaps:?}");
@@ -196,7 +200,9 @@ fn a_barge_in_breaks_what_plays_and_what_waits() {
     assert_eq!(switch.waiting.len(), 1, "the second waits behind the first");
     let cut = switch.world.clear();
     switch.run(millis(100));
-    let heard = HZ16.duration_of(switch.heard.len() - switch.heard.iter().rev().take_while(|s| **s == 0).count());
+    let heard = HZ16.duration_of(
+        switch.heard.len() - switch.heard.iter().rev().take_while(|s| **s == 0).count(),
+    );
     assert!(cut[0].heard.abs_diff(heard) <= millis(5), "{cut:?}, heard {heard:?}");
     assert_eq!(cut[0].received, millis(8_000));
     switch.run(millis(3_000));
@@ -262,7 +268,7 @@ fn a_file_broken_by_somebody_else_is_heard_until_then() {
     switch.world.say(1, PCM16, &bytes(&numbers(100, 16_000)));
     switch.run(millis(550));
     let id = switch.playing.take().expect("it plays").0;
-    switch.tell(FilePlayback::Stopped { id, broken: true });
+    switch.tell(&FilePlayback::Stopped { id, broken: true });
     switch.run(millis(10));
     assert!(switch.world.drained(1).is_some());
     let heard = switch.world.leg.heard(ItemId(1)).expect("it is known");

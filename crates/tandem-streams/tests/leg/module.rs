@@ -17,7 +17,11 @@ pub(crate) struct Module {
     second: VecDeque<i16>,
     inventory: VecDeque<String>,
     in_use: VecDeque<String>,
+    /// Marks that `killAudio` threw away; the module takes the next ones in the stream for them.
+    cleared: VecDeque<String>,
     kill: bool,
+    /// So many messages find the module's lock taken.
+    pub(crate) busy: usize,
     /// Whether the channel writes.
     pub(crate) writes: bool,
     /// What the caller heard, at the rate of the call, from the first tick on.
@@ -41,7 +45,9 @@ impl Module {
             second: VecDeque::new(),
             inventory: VecDeque::new(),
             in_use: VecDeque::new(),
+            cleared: VecDeque::new(),
             kill: false,
+            busy: 0,
             writes: true,
             heard: Vec::new(),
             kills: 0,
@@ -68,6 +74,10 @@ impl Module {
             return;
         }
         self.threshold = 640 * self.factor;
+        if self.busy > 0 {
+            self.busy -= 1;
+            return;
+        }
         let whole = self.first.len() / self.factor * self.factor;
         let taken: Vec<i16> = self.first.drain(..whole).collect();
         if self.back_hz == self.codec_hz {
@@ -111,9 +121,11 @@ impl Module {
         if self.kill {
             self.kill = false;
             self.second.clear();
-            for name in self.in_use.drain(..).chain(self.inventory.drain(..)) {
-                notice(name, "cleared");
+            for name in self.in_use.iter().chain(&self.inventory) {
+                notice(name.clone(), "cleared");
             }
+            self.cleared.append(&mut self.in_use);
+            self.inventory.clear();
         } else if self.second.is_empty() {
             if let Some(name) = self.inventory.pop_front() {
                 notice(name, "playout");
@@ -122,9 +134,12 @@ impl Module {
             for _ in 0..length.min(self.second.len()) {
                 let sample = self.second.pop_front().expect("it is not empty");
                 if sample == MARK && self.back_hz == self.codec_hz {
-                    match self.in_use.pop_front() {
-                        Some(name) => notice(name, "playout"),
-                        None => self.false_marks += 1,
+                    match (self.cleared.pop_front(), self.in_use.front()) {
+                        (Some(_), _) => {}
+                        (None, Some(_)) => {
+                            notice(self.in_use.pop_front().expect("a mark"), "playout");
+                        }
+                        (None, None) => self.false_marks += 1,
                     }
                 } else {
                     self.heard.push(sample);

@@ -293,7 +293,8 @@ fn a_closed_leg_closes_its_websocket_and_is_silent() {
 #[test]
 fn digits_come_in_texts() {
     let mut world = attached(PCM16, HZ16, Channels::Mono);
-    let text = br#"{"event":"dtmf","dtmf":"5","duration":"1600"}{"event":"dtmf","dtmf":"*"}{"a":1}"#;
+    let text =
+        br#"{"event":"dtmf","dtmf":"5","duration":"1600"}{"event":"dtmf","dtmf":"*"}{"a":1}"#;
     let note = world.leg.handle_text(world.now, text).expect("a text");
     assert_eq!((note.digits, note.other), (2, 1));
     world.drain();

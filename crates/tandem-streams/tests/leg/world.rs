@@ -4,9 +4,7 @@ use std::time::{Duration, Instant};
 
 use tandem_call::{Cut, ItemId, LegEvent, MediaLeg, Origin};
 use tandem_media::{AudioFormat, SampleRate};
-use tandem_streams::{
-    Channels, Dialect, ForkLeg, ForkLegConfig, LegOrder, Message, StreamShape,
-};
+use tandem_streams::{Channels, Dialect, ForkLeg, ForkLegConfig, LegOrder, Message, StreamShape};
 
 use crate::module::Module;
 
@@ -96,7 +94,7 @@ impl World {
         while self.now < end {
             self.now += millis(1);
             let at = self.at();
-            if at >= self.phase && (at - self.phase).as_millis() % 20 == 0 {
+            if at >= self.phase && (at - self.phase).as_millis().is_multiple_of(20) {
                 let notices = self.module.as_mut().map(Module::tick).unwrap_or_default();
                 for notice in notices {
                     self.leg.handle_text(self.now, notice.as_bytes()).expect("a notice");

@@ -8,9 +8,10 @@ const MAX: Duration = Duration::from_millis(120);
 /// A step is taken back after this long without an underrun.
 const DECAY: Duration = Duration::from_secs(30);
 
-/// Nothing until an underrun was seen, then more with each one, and less again in time.
+/// The audio that is to wait before playing starts: nothing until an underrun was seen, then more with each one, up to 120 ms,
+/// and less again in time.
 #[derive(Debug, Default)]
-pub(crate) struct Cushion {
+pub struct Cushion {
     length: Duration,
     changed: Option<Instant>,
     underruns: u64,
@@ -18,19 +19,19 @@ pub(crate) struct Cushion {
 
 impl Cushion {
     /// Audio to be queued before playing starts.
-    pub(crate) const fn length(&self) -> Duration {
+    pub const fn length(&self) -> Duration {
         self.length
     }
 
     /// The queue ran dry in the middle of an item, as was found at `now`.
-    pub(crate) fn underrun(&mut self, now: Instant) {
+    pub fn underrun(&mut self, now: Instant) {
         self.underruns += 1;
         self.length = (self.length + STEP).min(MAX);
         self.changed = Some(now);
     }
 
     /// Shrinks if it has been long enough.
-    pub(crate) fn decay(&mut self, now: Instant) {
+    pub fn decay(&mut self, now: Instant) {
         while let Some(changed) = self.changed
             && now.saturating_duration_since(changed) >= DECAY
         {
@@ -40,7 +41,7 @@ impl Cushion {
     }
 
     /// Underruns so far.
-    pub(crate) const fn underruns(&self) -> u64 {
+    pub const fn underruns(&self) -> u64 {
         self.underruns
     }
 }
@@ -49,9 +50,17 @@ impl Cushion {
 mod tests {
     use super::*;
 
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "an Instant has no other beginning; nothing is measured"
+    )]
+    fn beginning() -> Instant {
+        Instant::now()
+    }
+
     #[test]
     fn it_grows_with_underruns_and_shrinks_in_time() {
-        let start = crate::testing::start();
+        let start = beginning();
         let mut cushion = Cushion::default();
         for (at_s, underrun, millis) in [
             (0, false, 0),
