@@ -13,14 +13,17 @@ use std::{
 use tandem_call::{ItemId, MediaLeg, ModelEvent, ModelSink, SessionSpec};
 use tandem_media::{AudioFormat, Law, Ptime, SampleRate};
 use tandem_models::{GeminiLive, ModelDialect, ModelSettings, OpenAiRealtime, Outbox, Provider};
+use tandem_net::FrameReader;
+use tandem_pbx::EventHeaders;
 use tandem_rtp::{Direction, Latching, LegConfig, MediaParams, RtcpCompound, RtpLeg, RtpPacket};
 use tandem_sip::{message::Message, sdp::SessionDescription, uri::NameAddr};
+use tandem_streams::{Channels, Dialect, ForkLeg, ForkLegConfig, Metadata, StreamShape};
 
 /// A target: its name and its function.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 13] = [
     ("sip_message", sip_message),
     ("sdp", sdp),
     ("name_addr", name_addr),
@@ -29,6 +32,10 @@ pub const TARGETS: [Target; 9] = [
     ("leg", leg),
     ("openai_realtime", openai_realtime),
     ("gemini_live", gemini_live),
+    ("websocket_frames", websocket_frames),
+    ("event_json", event_json),
+    ("fork_metadata", fork_metadata),
+    ("fork_leg", fork_leg),
     ("machine", tandem_sim::run_events),
 ];
 
@@ -80,6 +87,86 @@ pub fn rtp(bytes: &[u8]) {
 pub fn rtcp(bytes: &[u8]) {
     for packet in RtcpCompound::new(bytes) {
         std::hint::black_box(packet).ok();
+    }
+}
+
+/// Websocket frames come out the same however the bytes were cut into reads.
+pub fn websocket_frames(bytes: &[u8]) {
+    let read = |step: usize| {
+        let mut reader = FrameReader::new(4_096, &[]);
+        let mut frames = Vec::new();
+        for part in bytes.chunks(step.max(1)) {
+            reader.extend(part);
+            loop {
+                match reader.next_frame() {
+                    Ok(Some(frame)) => frames.push(Ok(frame)),
+                    Ok(None) => break,
+                    Err(error) => {
+                        frames.push(Err(error));
+                        return frames;
+                    }
+                }
+            }
+        }
+        frames
+    };
+    assert_eq!(read(bytes.len()), read(1 + bytes.len() % 7));
+}
+
+/// An event of the switch is read or refused; what was read can be looked up.
+pub fn event_json(bytes: &[u8]) {
+    let Some(headers) = EventHeaders::from_json(bytes) else { return };
+    for (name, _) in headers.iter() {
+        assert!(headers.get(name).is_some(), "{name:?}");
+    }
+}
+
+/// Metadata of a fork is read or refused, and what is kept of it is bounded.
+pub fn fork_metadata(bytes: &[u8]) {
+    let Ok(metadata) = Metadata::parse(bytes) else { return };
+    assert!(metadata.variables.len() <= 128);
+}
+
+/// A fork's leg takes any messages, of any dialect, and goes on.
+pub fn fork_leg(bytes: &[u8]) {
+    const RATES: [SampleRate; 3] = [SampleRate::Hz8000, SampleRate::Hz16000, SampleRate::Hz48000];
+    let Some((&choice, mut rest)) = bytes.split_first() else { return };
+    let rate = RATES[usize::from(choice) % RATES.len()];
+    let format = AudioFormat::Pcm16(SampleRate::Hz24000);
+    let mut now = Instant::now();
+    let media_timeout = Duration::from_secs(60);
+    let config = ForkLegConfig { rate, uplink: format, media_timeout, stream_clear: None };
+    let mut leg = ForkLeg::new(now, config);
+    leg.attach(
+        now,
+        StreamShape {
+            dialect: Dialect::ALL[usize::from(choice >> 2) % Dialect::ALL.len()],
+            rate,
+            channels: if choice & 64 == 0 { Channels::Mono } else { Channels::Stereo },
+            back: rate,
+            codec: SampleRate::Hz8000,
+        },
+    );
+    let mut item = 0;
+    while let Some((&what, after)) = rest.split_first() {
+        let (part, later) = after.split_at(after.len().min(usize::from(what)));
+        rest = later;
+        match what % 5 {
+            0 => leg.play(now, ItemId(item), format, part),
+            1 => leg.clear(now),
+            2 => {
+                leg.end_item(now, ItemId(item));
+                item += 1;
+            }
+            3 => leg.handle_text(now, part).map(drop).unwrap_or_default(),
+            _ => leg.handle_binary(now, part).map(drop).unwrap_or_default(),
+        }
+        now += Duration::from_millis(u64::from(what));
+        leg.handle_timeout(now);
+        while leg.poll_message(now).is_some() {}
+        while leg.poll_uplink().is_some() {}
+        while leg.poll_event().is_some() {}
+        while leg.poll_order().is_some() {}
     }
 }
 

@@ -48,6 +48,29 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
         }
         "openai_realtime" => text(&[OPENAI]),
         "gemini_live" => text(&[GEMINI]),
+        "websocket_frames" => {
+            let masked = |opcode: u8, payload: &[u8]| {
+                let mut frame = vec![opcode, 0x80 | payload.len() as u8, 1, 2, 3, 4];
+                frame.extend(payload.iter().zip([1, 2, 3, 4].iter().cycle()).map(|(b, m)| b ^ m));
+                frame
+            };
+            let conversation = [
+                masked(0x81, b"{\"uuid\":\"x\"}"),
+                masked(0x82, &[7; 80]),
+                masked(0x02, &[1; 9]),
+                masked(0x89, b"ping"),
+                masked(0x80, &[2; 9]),
+                masked(0x88, &[3, 232]),
+            ];
+            vec![conversation.concat()]
+        }
+        "event_json" => text(&[
+            r#"{"Event-Name":"DTMF","Unique-ID":"9d1e6a52-7f4c-4f0a-8a1b-0c5f7b1f2e11","DTMF-Digit":"5","list":["a","b"],"_body":"x"}"#,
+        ]),
+        "fork_metadata" => text(&[
+            r#"{"uuid":"9d1e6a52-7f4c","did":"4930","caller":"+491","variables":{"a":"b","n":5}}|true|true|24000"#,
+        ]),
+        "fork_leg" => (0..2).map(|seed| bytes_of(seed, 200)).collect(),
         "machine" => (0..8).map(|seed| bytes_of(seed, 400)).collect(),
         other => panic!("no seeds for {other}"),
     }
