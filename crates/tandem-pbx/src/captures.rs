@@ -52,8 +52,14 @@ fn read(path: &PathBuf) -> Capture {
     let mut blocks: Vec<(String, Vec<u8>)> = Vec::new();
     for line in bytes.split_inclusive(|b| *b == b'\n') {
         match line.strip_prefix(b"#### ") {
-            Some(head) => blocks.push((String::from_utf8_lossy(head).trim().to_owned(), Vec::new())),
-            None => blocks.last_mut().expect("a recording begins with a block").1.extend_from_slice(line),
+            Some(head) => {
+                blocks.push((String::from_utf8_lossy(head).trim().to_owned(), Vec::new()));
+            }
+            None => blocks
+                .last_mut()
+                .expect("a recording begins with a block")
+                .1
+                .extend_from_slice(line),
         }
     }
     let blocks = blocks.into_iter().map(|(head, bytes)| block(&head, bytes)).collect();
@@ -71,7 +77,8 @@ fn block(head: &str, mut bytes: Vec<u8>) -> Block {
     // A body that did not end in a line end was given one when it was written down.
     let text = std::str::from_utf8(&bytes).expect("recordings are UTF-8");
     let body = text.find("\n\n").expect("a header block ends in an empty line") + 2;
-    let length = text[..body].lines().find_map(|line| line.strip_prefix("Content-Length: ")).unwrap_or("0");
+    let length =
+        text[..body].lines().find_map(|line| line.strip_prefix("Content-Length: ")).unwrap_or("0");
     let end = body + length.parse::<usize>().unwrap();
     assert!(matches!(&bytes[end..], b"" | b"\n"), "{head}: {text}");
     bytes.truncate(end);

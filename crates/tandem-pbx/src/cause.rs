@@ -43,10 +43,10 @@ impl Cause {
     /// The cause after the `-ERR ` of a failed `originate`, such as `USER_BUSY`.
     pub fn from_failure(reason: &str) -> Option<Self> {
         let word = reason.split_whitespace().next()?;
-        TABLE
-            .iter()
-            .find(|(known, ..)| *known == word)
-            .map(|&(known, code, _)| Self { name: CauseName::Known(known), cause: nearest(known, code) })
+        TABLE.iter().find(|(known, ..)| *known == word).map(|&(known, code, _)| Self {
+            name: CauseName::Known(known),
+            cause: nearest(known, code),
+        })
     }
 
     /// The name the switch gave it: `NO_ROUTE_DESTINATION`.
@@ -102,10 +102,14 @@ fn nearest(name: &str, code: u16) -> HangupCause {
         }
         "NOT_ACCEPTABLE" => HangupCause::IncompatibleDestination,
         "SWITCH_CONGESTION" | "REQUESTED_CHAN_UNAVAIL" => HangupCause::NormalCircuitCongestion,
-        "DESTINATION_OUT_OF_ORDER" | "GATEWAY_DOWN" | "SERVICE_UNAVAILABLE" | "INVALID_GATEWAY"
-        | "INVALID_PROFILE" | "INVALID_URL" | "CRASH" | "SYSTEM_SHUTDOWN" => {
-            HangupCause::NormalTemporaryFailure
-        }
+        "DESTINATION_OUT_OF_ORDER"
+        | "GATEWAY_DOWN"
+        | "SERVICE_UNAVAILABLE"
+        | "INVALID_GATEWAY"
+        | "INVALID_PROFILE"
+        | "INVALID_URL"
+        | "CRASH"
+        | "SYSTEM_SHUTDOWN" => HangupCause::NormalTemporaryFailure,
         _ => match u8::try_from(code) {
             Ok(code) if code < 128 => HangupCause::from_q850(code),
             _ => HangupCause::NormalUnspecified,

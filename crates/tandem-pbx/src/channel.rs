@@ -16,8 +16,11 @@ mod controls;
 mod digits;
 mod files;
 mod fork;
+mod hand_over;
 mod legs;
+mod life;
 mod outbox;
+mod recovery;
 mod template;
 mod transfer;
 mod transfer_plan;
@@ -29,8 +32,19 @@ use std::{
 
 use tandem_call::{HangupCause, SignalCommand, SignalEvent};
 
+use self::{
+    annotations::Annotations,
+    controls::Controls,
+    digits::Twins,
+    files::Files,
+    fork::Fork,
+    legs::Ending,
+    life::ended,
+    outbox::{Outbox, Purpose},
+    transfer::Transfer,
+};
 pub use self::{
-    controls::{ControlError, ListenerCall},
+    controls::{Control, ControlError, ControlFailure, ListenerCall},
     fork::{ForkPlan, ForkSource},
     outbox::{ChannelNote, ChannelOrder, ChannelOutput, Ticket},
     template::{Template, TemplateError},
@@ -39,12 +53,8 @@ pub use self::{
         TransferSettings,
     },
 };
-use self::{
-    annotations::Annotations, controls::Controls, digits::Twins, files::Files, fork::Fork,
-    legs::Ending, outbox::{Outbox, Purpose}, transfer::Transfer,
-};
 use crate::{
-    Cause, ChannelEvent, ChannelEventKind, ChannelNotice, ChannelUuid, Extension, Reply, SwitchCommand,
+    Cause, ChannelEvent, ChannelEventKind, ChannelNotice, ChannelUuid, Extension, Reply,
     SwitchError,
 };
 
@@ -126,6 +136,8 @@ pub struct Channel {
     settings: ChannelSettings,
     out: Outbox,
     phase: Phase,
+    /// Nobody listens any more.
+    released: bool,
     link_up: bool,
     /// The switch says so.
     answered: bool,
@@ -133,7 +145,6 @@ pub struct Channel {
     /// Somebody took the channel out of its waiting.
     moved: bool,
     fork: Fork,
-    fallback_tried: bool,
     files: Files,
     annotations: Annotations,
     transfer: Option<Transfer>,
@@ -151,12 +162,12 @@ impl Channel {
         Self {
             out: Outbox::default(),
             phase: Phase::Ringing,
+            released: false,
             link_up: true,
             answered: settings.answered,
             held: false,
             moved: false,
             fork: Fork::default(),
-            fallback_tried: false,
             files: Files::default(),
             annotations: Annotations::default(),
             transfer: None,
@@ -190,7 +201,9 @@ impl Channel {
         let phase = match self.phase {
             Phase::Ringing | Phase::Talking | Phase::Over => None,
             Phase::Answering { again } => again,
-            Phase::HangingUp { again, latest, .. } => Some(again.map_or(latest, |at| at.min(latest))),
+            Phase::HangingUp { again, latest, .. } => {
+                Some(again.map_or(latest, |at| at.min(latest)))
+            }
             Phase::Left { until, latest } => {
                 Some(if self.fork.is_stopping() { latest } else { until })
             }
@@ -210,12 +223,16 @@ impl Channel {
             SignalCommand::Transfer { target, headers } if self.is_live() => {
                 self.start_transfer(now, &target, headers);
             }
-            SignalCommand::Transfer { .. } => {}
+            SignalCommand::Transfer { .. } => {
+                if let Phase::HangingUp { .. } = self.phase {
+                    self.transfer_failed("the call is being ended");
+                }
+            }
             SignalCommand::Annotate { variables } => match self.phase {
                 Phase::Ringing | Phase::Answering { .. } | Phase::Talking | Phase::Left { .. } => {
                     self.annotate(variables);
                     if !self.is_live() {
-                        self.order_annotations();
+                        self.order_all_annotations();
                     }
                 }
                 Phase::HangingUp { .. } | Phase::Over => {}
@@ -259,15 +276,20 @@ impl Channel {
     }
 
     /// The result of an order.
-    pub fn handle_result(&mut self, now: Instant, ticket: Ticket, result: Result<Reply, SwitchError>) {
+    pub fn handle_result(
+        &mut self,
+        now: Instant,
+        ticket: Ticket,
+        result: Result<Reply, SwitchError>,
+    ) {
         let Some(purpose) = self.out.take(ticket) else { return };
         match purpose {
             Purpose::Originate(called) => {
                 let result = result.map(|reply| reply.uuid());
                 self.target_called(now, &called, result);
             }
-            Purpose::KillLeg(called) => self.leg_killed(now, &called, result.map(drop)),
-            Purpose::ForkStop => self.fork_stopped(now, result.map(drop)),
+            Purpose::KillLeg(called) => self.leg_killed(now, &called, &result),
+            Purpose::ForkStop => self.fork_stopped(now, &result),
             _ if self.phase == Phase::Over => {}
             Purpose::Nothing(command) => {
                 if let Err(error) = result {
@@ -276,9 +298,9 @@ impl Channel {
                 }
             }
             Purpose::Answer => self.answer_ordered(now, result),
-            Purpose::HangUp => self.hang_up_ordered(now, result),
+            Purpose::HangUp => self.hang_up_ordered(now, &result),
             Purpose::ForkStart => self.fork_started(now, result.map(drop)),
-            Purpose::Fallback => self.fallen_back(now, result.map(drop)),
+            Purpose::Fallback => self.fallen_back(now, &result),
             Purpose::Annotate(variables) => match result {
                 Ok(_) => self.annotated(),
                 Err(error) if error.is_no_such_channel() => {}
@@ -338,13 +360,15 @@ impl Channel {
     }
 
     /// The call is over without a hang-up: nobody listens to the channel any more, which goes on by itself. Legs of
-    /// ours are ended, the fork is stopped, and the call is told nothing more.
+    /// ours are ended, the fork is stopped; a hang-up that was ordered is still seen through. The call is told nothing
+    /// more.
     pub fn release(&mut self, now: Instant) {
+        self.released = true;
         if !self.is_live() {
             return;
         }
         self.drop_transfer(now);
-        self.order_annotations();
+        self.order_all_annotations();
         self.stop_fork();
         self.files.clear();
         self.phase = Phase::Left { until: now, latest: after(now, LONGEST_LEAVE) };
@@ -385,160 +409,18 @@ impl Channel {
     }
 
     fn tell(&mut self, event: SignalEvent) {
-        self.out.tell(event);
-    }
-
-    fn answer(&mut self, now: Instant) {
-        if self.phase != Phase::Ringing {
-            return;
+        if !self.released {
+            self.out.tell(event);
         }
-        self.phase = Phase::Answering { again: None };
-        if !self.link_up {
-            return; // Done when the event socket is up again, if the call waits so long.
-        }
-        self.prepare_fork();
-        if self.answered {
-            self.confirm_answer(now);
-        } else {
-            self.order_answer();
-        }
-    }
-
-    fn order_answer(&mut self) {
-        self.phase = Phase::Answering { again: None };
-        if self.link_up {
-            let uuid = self.settings.uuid.clone();
-            self.out.order(SwitchCommand::Answer { uuid }, Purpose::Answer);
-        }
-    }
-
-    fn answer_ordered(&mut self, now: Instant, result: Result<Reply, SwitchError>) {
-        if !matches!(self.phase, Phase::Answering { .. }) {
-            return;
-        }
-        match result {
-            Ok(_) => self.confirm_answer(now),
-            Err(error) if error.is_no_such_channel() => {
-                self.gone(now, &Cause::from(HangupCause::OriginatorCancel));
-            }
-            Err(SwitchError::Refused { .. } | SwitchError::Command(_)) => {
-                self.hang_up(now, HangupCause::NormalTemporaryFailure);
-            }
-            Err(_) => self.phase = Phase::Answering { again: Some(after(now, AGAIN_AFTER)) },
-        }
-    }
-
-    /// The switch says that the channel is answered.
-    fn confirm_answer(&mut self, now: Instant) {
-        self.answered = true;
-        if matches!(self.phase, Phase::Answering { .. }) {
-            self.phase = Phase::Talking;
-            self.tell(SignalEvent::Answered);
-            self.start_fork(now);
-        }
-    }
-
-    fn hang_up(&mut self, now: Instant, cause: HangupCause) {
-        if !self.is_live() {
-            return;
-        }
-        let answered = self.phase == Phase::Talking;
-        self.abort_transfer(now, "the call is over");
-        self.order_annotations(); // The switch carries both out in this order.
-        let latest = after(now, HANG_UP_PATIENCE);
-        self.phase = Phase::HangingUp { cause, answered, again: None, latest };
-        self.fork.forget();
-        self.files.clear();
-        self.order_hang_up();
-    }
-
-    /// Also while the event socket is down: the link keeps it.
-    fn order_hang_up(&mut self) {
-        if let Phase::HangingUp { cause, again, .. } = &mut self.phase {
-            *again = None;
-            let (uuid, cause) = (self.settings.uuid.clone(), Cause::from(*cause));
-            self.out.order(SwitchCommand::HangUp { uuid, cause }, Purpose::HangUp);
-        }
-    }
-
-    fn hang_up_ordered(&mut self, now: Instant, result: Result<Reply, SwitchError>) {
-        let Phase::HangingUp { cause, answered, again, .. } = &mut self.phase else { return };
-        match result {
-            Ok(_) | Err(SwitchError::Refused { .. }) => {
-                let event = ended(*cause, *answered);
-                self.end(event);
-            }
-            Err(_) => *again = Some(after(now, AGAIN_AFTER)),
-        }
-    }
-
-    /// The channel is not there any more.
-    fn gone(&mut self, now: Instant, cause: &Cause) {
-        match self.phase {
-            Phase::Ringing | Phase::Answering { .. } => {
-                self.abort_transfer_for(now, cause);
-                self.end(SignalEvent::Cancelled);
-            }
-            Phase::Talking => {
-                self.abort_transfer_for(now, cause);
-                self.end(SignalEvent::HungUp { cause: cause.cause() });
-            }
-            Phase::HangingUp { cause, answered, .. } => self.end(ended(cause, answered)),
-            Phase::Left { .. } => self.phase = Phase::Over,
-            Phase::Over => {}
-        }
-    }
-
-    /// Tells the call of its end.
-    fn end(&mut self, event: SignalEvent) {
-        self.tell(event);
-        self.close();
-    }
-
-    fn close(&mut self) {
-        self.phase = Phase::Over;
-        self.files.clear();
-        self.annotations.clear();
-        self.fork.forget();
-    }
-
-    /// Our part is over, the channel's is not.
-    fn leave(&mut self, now: Instant) {
-        self.tell(SignalEvent::HungUp { cause: HangupCause::NormalClearing });
-        self.files.clear();
-        self.order_annotations();
-        let until = after(now, LAST_WORDS);
-        self.phase = Phase::Left { until, latest: after(now, LONGEST_LEAVE) };
-    }
-
-    /// Ends the time for last words.
-    fn settle_left(&mut self, now: Instant) {
-        if let Phase::Left { until, latest } = self.phase {
-            let quiet = until <= now && !self.fork.is_stopping();
-            if quiet || latest <= now {
-                self.close();
-            }
-        }
-    }
-
-    fn taken_over(&mut self, now: Instant, how: String) {
-        if !self.is_live() {
-            return;
-        }
-        self.out.note(ChannelNote::TakenOver(how));
-        self.abort_transfer(now, "somebody else took the caller");
-        self.stop_fork();
-        self.tell(SignalEvent::TakenOver);
-        self.leave(now);
     }
 
     fn handle_own(&mut self, now: Instant, kind: &ChannelEventKind) {
         match kind {
             ChannelEventKind::HungUp { cause } | ChannelEventKind::HungUpComplete { cause } => {
-                return self.gone(now, cause);
+                self.gone(now, cause);
             }
             ChannelEventKind::Destroyed => {
-                return self.gone(now, &Cause::from(HangupCause::NormalClearing));
+                self.gone(now, &Cause::from(HangupCause::NormalClearing));
             }
             _ if !self.is_live() => {}
             ChannelEventKind::Answered => self.confirm_answer(now),
@@ -603,88 +485,6 @@ impl Channel {
                 self.tell(SignalEvent::Held(held));
             }
         }
-    }
-
-    fn link_restored(&mut self, now: Instant) {
-        self.link_up = true;
-        self.renew_endings(now);
-        match self.phase {
-            Phase::Ringing | Phase::Answering { .. } | Phase::Talking => {
-                self.ask_channel();
-                if std::mem::take(&mut self.rings_on) {
-                    let uuid = self.settings.uuid.clone();
-                    self.out.order(SwitchCommand::Break { uuid, all: true }, Purpose::Silence);
-                }
-                self.flush_annotations();
-                self.files_unsure(now);
-                self.renew_transfer(now);
-                self.renew_fork(now);
-            }
-            Phase::HangingUp { again: Some(_), .. } => self.order_hang_up(),
-            Phase::Left { .. } => {
-                self.flush_annotations();
-                self.renew_fork(now);
-            }
-            Phase::HangingUp { .. } | Phase::Over => {}
-        }
-    }
-
-    fn ask_channel(&mut self) {
-        let uuid = self.settings.uuid.clone();
-        self.out.forget(|it| matches!(it, Purpose::Recover | Purpose::RecoverPeer(_)));
-        self.out.order(SwitchCommand::Dump { uuid }, Purpose::Recover);
-    }
-
-    /// What the channel does, after a time in which nothing was heard of it.
-    fn recovered(&mut self, now: Instant, result: &Result<Reply, SwitchError>) {
-        let dump = match result {
-            Ok(reply) => reply.dump(),
-            Err(error) if error.is_no_such_channel() => {
-                return self.gone(now, &Cause::from(HangupCause::NormalClearing));
-            }
-            Err(_) => return, // The event socket is away again.
-        };
-        let Some(dump) = dump else { return };
-        if matches!(self.phase, Phase::Answering { .. }) {
-            if dump.get("Answer-State") == Some("answered") {
-                self.prepare_fork();
-                self.confirm_answer(now);
-            } else {
-                self.prepare_fork();
-                self.order_answer();
-            }
-        }
-        self.tell_held(dump.get("Channel-Call-State") == Some("HELD"));
-        if self.is_handing_over() {
-            return self.hand_over_recovered(now, result);
-        }
-        // A leg of long ago may be named there too: asked whether it says the same.
-        let peer = dump.get("Other-Leg-Unique-ID").and_then(|peer| ChannelUuid::new(peer).ok());
-        if let Some(peer) = peer.filter(|_| self.is_live()) {
-            let command = SwitchCommand::Dump { uuid: peer.clone() };
-            self.out.order(command, Purpose::RecoverPeer(peer));
-        }
-    }
-
-    fn peer_recovered(
-        &mut self,
-        now: Instant,
-        peer: &ChannelUuid,
-        result: &Result<Reply, SwitchError>,
-    ) {
-        let dump = result.as_ref().ok().and_then(Reply::dump);
-        let with = dump.as_ref().and_then(|dump| dump.variable("bridge_uuid"));
-        if with == Some(self.settings.uuid.as_str()) && !self.is_target(peer) {
-            self.taken_over(now, format!("bridged with {peer}"));
-        }
-    }
-}
-
-/// The end of a call that we ended.
-fn ended(cause: HangupCause, answered: bool) -> SignalEvent {
-    match cause {
-        HangupCause::OriginatorCancel if !answered => SignalEvent::Cancelled,
-        cause => SignalEvent::HungUp { cause },
     }
 }
 

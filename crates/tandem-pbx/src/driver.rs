@@ -17,7 +17,8 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 use crate::{
-    ChannelUuid, EventHeaders, LinkState, OutboundChannel, Reply, Switch, SwitchCommand, SwitchError,
+    ChannelUuid, EventHeaders, LinkState, OutboundChannel, Reply, Switch, SwitchCommand,
+    SwitchError,
     link::{Link, LinkAction, LinkEvent, Ticket},
     watch::{ChannelNotice, ChannelWatch, Watcher},
 };
@@ -80,12 +81,7 @@ enum Happened {
 }
 
 impl Driver {
-    pub(crate) fn new(
-        name: String,
-        address: String,
-        link: Link,
-        ends: Ends,
-    ) -> Self {
+    pub(crate) fn new(name: String, address: String, link: Link, ends: Ends) -> Self {
         let Ends { requests, stop, state } = ends;
         Self {
             name,
@@ -186,7 +182,12 @@ impl Driver {
             }
             if ready.is_readable() {
                 match socket.try_read(buffer) {
-                    Ok(0) => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the switch closed the connection")),
+                    Ok(0) => {
+                        return Err(io::Error::new(
+                            io::ErrorKind::UnexpectedEof,
+                            "the switch closed the connection",
+                        ));
+                    }
                     Ok(count) => self.link.handle_bytes(now, &buffer[..count]),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                     Err(error) => return Err(error),
@@ -220,7 +221,9 @@ impl Driver {
     }
 
     fn watch(&mut self, now: Instant, uuid: ChannelUuid, watcher: Watcher) {
-        if !self.link.is_up() && let LinkState::Down { reason } = &*self.state.borrow() {
+        if !self.link.is_up()
+            && let LinkState::Down { reason } = &*self.state.borrow()
+        {
             watcher.tell(ChannelNotice::Down { reason: reason.clone() });
         }
         self.watchers.entry(uuid.clone()).or_default().push(watcher);
@@ -271,7 +274,11 @@ impl Driver {
             LinkEvent::Reconciled { alive } => {
                 for (uuid, watchers) in &self.watchers {
                     for watcher in watchers {
-                        watcher.tell(if alive.contains(uuid) { ChannelNotice::Alive } else { ChannelNotice::Gone });
+                        watcher.tell(if alive.contains(uuid) {
+                            ChannelNotice::Alive
+                        } else {
+                            ChannelNotice::Gone
+                        });
                     }
                 }
             }
@@ -314,7 +321,9 @@ impl Driver {
     }
 
     fn hand_over(&mut self) {
-        if let Some(Arrival { switch, place, channel: Some((headers, events)) }) = self.arrival.take() {
+        if let Some(Arrival { switch, place, channel: Some((headers, events)) }) =
+            self.arrival.take()
+        {
             place.send(OutboundChannel::new(headers, events, switch));
         }
     }

@@ -3,23 +3,32 @@
 use std::{
     collections::HashMap,
     future::pending,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use tandem_call::{FilePlayback, SignalCommand, SignalEvent};
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, oneshot},
     task::{AbortHandle, JoinSet},
 };
 
 use crate::{
     BroadcastLeg, Channel, ChannelEvent, ChannelEventKind, ChannelLink, ChannelNotice,
-    ChannelOrder, ChannelOutput, ChannelUuid, ChannelWatch, ForkEvent, Playable, Reply, Switch,
-    SwitchCommand, SwitchError, Ticket,
+    ChannelOrder, ChannelOutput, ChannelUuid, ChannelWatch, Control, ControlFailure, ForkEvent,
+    Playable, Reply, Switch, SwitchCommand, SwitchError, Ticket,
 };
 
 /// Notices of all watched channels of one call that wait to be taken.
 const MAX_NOTICES: usize = 256;
+
+/// Orders of one call whose results are not there yet, beyond which controls are refused.
+const MAX_RESULTS: usize = 64;
+
+/// The switch tells the slot of a parked call within this, or not at all.
+const SLOT_TOLD: Duration = Duration::from_secs(2);
+
+/// How a [`Control`] came out: what the switch answered to its last order.
+pub type ControlOutcome = Result<Reply, ControlFailure>;
 
 /// What a call tells its channel.
 #[derive(Debug)]
@@ -33,6 +42,13 @@ pub enum ChannelInput {
     },
     /// The leg heard what was to be announced to it, or could not.
     Announced(ChannelUuid),
+    /// Something a tool or an API wants done.
+    Control {
+        /// What.
+        control: Control,
+        /// Takes how it came out; dropped without a word when the channel is over.
+        outcome: oneshot::Sender<ControlOutcome>,
+    },
     /// Nobody follows the call any more.
     Release,
 }
@@ -67,6 +83,7 @@ pub async fn follow(
         switch,
         side,
         results: JoinSet::new(),
+        slot: None,
         watches: JoinSet::new(),
         watched: HashMap::new(),
         announced: HashMap::new(),
@@ -78,12 +95,25 @@ pub async fn follow(
 
 type Notice = (ChannelUuid, ChannelNotice);
 
+/// What came of an order.
+enum Done {
+    /// The machine's.
+    Order(Ticket, Result<Reply, SwitchError>),
+    /// A control's, and of its orders the one that failed.
+    Control {
+        outcome: oneshot::Sender<ControlOutcome>,
+        result: Result<Reply, (SwitchCommand, SwitchError)>,
+    },
+}
+
 struct Follower<S> {
     own: ChannelUuid,
     channel: Channel,
     switch: Switch,
     side: S,
-    results: JoinSet<(Ticket, Result<Reply, SwitchError>)>,
+    results: JoinSet<Done>,
+    /// Who waits for the slot in which the switch parks the caller.
+    slot: Option<oneshot::Sender<String>>,
     watches: JoinSet<()>,
     watched: HashMap<ChannelUuid, AbortHandle>,
     /// Files that are played to legs for an announcement: their names, and the numbers of the pieces.
@@ -92,7 +122,11 @@ struct Follower<S> {
 }
 
 impl<S: CallSide> Follower<S> {
-    async fn run(mut self, mut inputs: mpsc::Receiver<ChannelInput>, mut notices: mpsc::Receiver<Notice>) {
+    async fn run(
+        mut self,
+        mut inputs: mpsc::Receiver<ChannelInput>,
+        mut notices: mpsc::Receiver<Notice>,
+    ) {
         let mut inputs_gone = false;
         loop {
             self.carry_out();
@@ -107,8 +141,8 @@ impl<S: CallSide> Follower<S> {
                 }
                 Some((uuid, notice)) = notices.recv() => self.note(Instant::now(), &uuid, notice),
                 Some(result) = self.results.join_next() => {
-                    if let Ok((ticket, result)) = result {
-                        self.channel.handle_result(Instant::now(), ticket, result);
+                    if let Ok(done) = result {
+                        self.done(Instant::now(), done);
                     }
                 }
                 Some(_) = self.watches.join_next() => {}
@@ -125,8 +159,60 @@ impl<S: CallSide> Follower<S> {
                 self.announced.remove(&leg);
                 self.channel.handle_announced(now, &leg);
             }
+            ChannelInput::Control { control, outcome } => self.control(control, outcome),
             ChannelInput::Release => self.channel.release(now),
         }
+    }
+
+    fn done(&mut self, now: Instant, done: Done) {
+        match done {
+            Done::Order(ticket, result) => self.channel.handle_result(now, ticket, result),
+            Done::Control { outcome, result } => {
+                let result = result.map_err(|(order, error)| {
+                    self.channel.control_failed(&order, &error);
+                    ControlFailure::from(error)
+                });
+                outcome.send(result).ok(); // Who asked may have stopped waiting.
+            }
+        }
+    }
+
+    fn control(&mut self, control: Control, outcome: oneshot::Sender<ControlOutcome>) {
+        if self.results.len() >= MAX_RESULTS {
+            outcome.send(Err(SwitchError::Busy.into())).ok();
+            return;
+        }
+        let parks = matches!(control, Control::ValetPark { .. });
+        let mut orders = match self.channel.control(control) {
+            Ok(orders) => orders.into_iter(),
+            Err(error) => {
+                outcome.send(Err(error.into())).ok();
+                return;
+            }
+        };
+        let slot = parks.then(|| {
+            let (told, slot) = oneshot::channel();
+            self.slot = Some(told);
+            slot
+        });
+        let switch = self.switch.clone();
+        // The first one takes its place among the channel's orders now; another waits for what comes of it.
+        let mut begun = orders.next().map(|order| (switch.submit(order.clone()), order));
+        self.results.spawn(async move {
+            let mut result = Ok(Reply::default());
+            while let Some((answer, order)) = begun {
+                result = answer.await.map_err(|error| (order, error));
+                begun = match result {
+                    Ok(_) => orders.next().map(|order| (switch.submit(order.clone()), order)),
+                    Err(_) => None,
+                };
+            }
+            if let (Ok(reply), Some(slot)) = (&mut result, slot) {
+                let told = tokio::time::timeout(SLOT_TOLD, slot).await;
+                *reply = Reply::new(told.ok().and_then(Result::ok).unwrap_or_default());
+            }
+            Done::Control { outcome, result }
+        });
     }
 
     fn note(&mut self, now: Instant, uuid: &ChannelUuid, notice: ChannelNotice) {
@@ -135,6 +221,11 @@ impl<S: CallSide> Follower<S> {
             ChannelNotice::Event(event) => {
                 if !own {
                     self.follow_announcement(&event);
+                } else if let ChannelEventKind::Valet { slot, action, .. } = &event.kind
+                    && action == "hold"
+                    && let Some(told) = self.slot.take()
+                {
+                    told.send(slot.clone()).ok();
                 }
                 self.channel.handle_event(now, &event);
             }
@@ -201,7 +292,7 @@ impl<S: CallSide> Follower<S> {
         match order {
             ChannelOrder::Switch { ticket, command } => {
                 let answer = self.switch.submit(*command);
-                self.results.spawn(async move { (ticket, answer.await) });
+                self.results.spawn(async move { Done::Order(ticket, answer.await) });
             }
             ChannelOrder::Watch(uuid) => match self.switch.watch(uuid) {
                 Ok(watch) => self.watch(watch),

@@ -3,8 +3,8 @@
 //! The shell dials when it is told to, feeds what it reads, writes what `output` holds and hands on what `poll_event`
 //! gives. Commands go out in order and replies come back in order; what is slow runs in the background and comes back
 //! as an event with the job's name. While the link is down commands fail at once, but for those that a live call
-//! needs done whenever that is (hang-up, variables, the end of a fork): these are kept for 30 s and carried out once after the
-//! switch was asked which channels are still there.
+//! needs done whenever that is (hang-up, variables, the end of a fork): these are kept for 30 s and carried out once
+//! after the switch was asked which channels are still there.
 
 mod orders;
 mod settings;
@@ -23,7 +23,10 @@ use self::{
     orders::{Awaited, Job, Outgoing},
     start::{Listing, Step},
 };
-use crate::{ChannelEvent, ChannelUuid, EventHeaders, Reply, SwitchError, esl::{Frame, FrameKind, FrameReader}};
+use crate::{
+    ChannelEvent, ChannelUuid, EventHeaders, Reply, SwitchError,
+    esl::{Frame, FrameKind, FrameReader},
+};
 
 /// Names a command of whoever gave it.
 pub(crate) type Ticket = u64;
@@ -70,7 +73,8 @@ pub(crate) enum LinkEvent {
     Reply { ticket: Ticket, result: Result<Reply, SwitchError> },
     /// Something happened to a watched channel.
     Channel(ChannelEvent),
-    /// The channels there are, asked after a connection was made. The watched ones among them are alive, the others gone.
+    /// The channels there are, asked after a connection was made. The watched ones among them are alive, the others
+    /// gone.
     Reconciled { alive: HashSet<ChannelUuid> },
 }
 
@@ -86,11 +90,19 @@ enum Role {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     /// Nothing is connected; dialled at `dial_at`.
-    Idle { dial_at: Instant },
-    Dialling { until: Instant },
+    Idle {
+        dial_at: Instant,
+    },
+    Dialling {
+        until: Instant,
+    },
     /// Connected: the switch speaks first, or answers our `connect`.
-    Greeting { until: Instant },
-    Starting { until: Instant },
+    Greeting {
+        until: Instant,
+    },
+    Starting {
+        until: Instant,
+    },
     Up,
     /// Stopped, or an outbound socket that is gone.
     Ended,
@@ -154,7 +166,8 @@ impl Link {
 
     /// A link on a connection that the switch made for one channel.
     pub(crate) fn outbound(now: Instant, seed: u64) -> Self {
-        let mut link = Self::new(now, Role::Outbound, Phase::Greeting { until: now + DIAL_TIMEOUT }, seed);
+        let mut link =
+            Self::new(now, Role::Outbound, Phase::Greeting { until: now + DIAL_TIMEOUT }, seed);
         link.ask_whom(now);
         link
     }
@@ -299,7 +312,9 @@ impl Link {
             std::str::from_utf8(&json[at..at + end]).ok()
         };
         value(b"\"Unique-ID\":\"").is_some_and(|uuid| {
-            let bridge = || matches!(value(b"\"Event-Name\":\""), Some("CHANNEL_BRIDGE" | "CHANNEL_UNBRIDGE"));
+            let bridge = || {
+                matches!(value(b"\"Event-Name\":\""), Some("CHANNEL_BRIDGE" | "CHANNEL_UNBRIDGE"))
+            };
             !self.watched.contains(uuid) && !bridge()
         })
     }
@@ -344,7 +359,9 @@ impl Link {
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let phase = match self.phase {
             Phase::Idle { dial_at } => Some(dial_at),
-            Phase::Dialling { until } | Phase::Greeting { until } | Phase::Starting { until } => Some(until),
+            Phase::Dialling { until } | Phase::Greeting { until } | Phase::Starting { until } => {
+                Some(until)
+            }
             Phase::Up => Some(self.heard + IDLE_PROBE),
             Phase::Ended => return None,
         };
@@ -358,7 +375,9 @@ impl Link {
                 self.phase = Phase::Dialling { until: now + DIAL_TIMEOUT };
                 self.actions.push_back(LinkAction::Dial);
             }
-            Phase::Dialling { until } if until <= now => self.close(now, "no connection within 5 s", None),
+            Phase::Dialling { until } if until <= now => {
+                self.close(now, "no connection within 5 s", None);
+            }
             Phase::Greeting { until } if until <= now => {
                 self.close(now, "the switch says nothing; is this its event socket?", None);
             }

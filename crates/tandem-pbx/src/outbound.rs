@@ -19,7 +19,8 @@ use tokio::{
 use tracing::{debug, warn};
 
 use crate::{
-    Answer, ChannelUuid, ChannelWatch, EventHeaders, LinkState, Reply, Switch, SwitchCommand, SwitchError,
+    Answer, ChannelUuid, ChannelWatch, EventHeaders, LinkState, Reply, Switch, SwitchCommand,
+    SwitchError,
     driver::{Arrival, Driver},
     link::Link,
 };

@@ -126,7 +126,10 @@ impl Reply {
     }
 
     /// Good or bad, by how the text begins.
-    pub(crate) fn judge(text: String, form: crate::command::ReplyForm) -> Result<Self, SwitchError> {
+    pub(crate) fn judge(
+        text: String,
+        form: crate::command::ReplyForm,
+    ) -> Result<Self, SwitchError> {
         let refused = |reason: &str| Err(SwitchError::Refused { reason: reason.trim().to_owned() });
         if let Some(reason) = text.strip_prefix("-ERR") {
             return refused(reason);
@@ -164,7 +167,8 @@ mod tests {
         let error = Reply::judge("-ERR USER_BUSY\n".into(), ReplyForm::Status).unwrap_err();
         assert_eq!(error.cause().unwrap().name(), "USER_BUSY");
         assert!(!error.is_no_such_channel());
-        let error = Reply::judge("-ERR Cannot locate session!\n".into(), ReplyForm::Status).unwrap_err();
+        let error =
+            Reply::judge("-ERR Cannot locate session!\n".into(), ReplyForm::Status).unwrap_err();
         assert!(error.is_no_such_channel());
     }
 
@@ -176,7 +180,9 @@ mod tests {
         let reply = Reply::new("+OK 5e551000-0000-4000-8000-000000000021\n");
         assert_eq!(reply.uuid().unwrap().as_str(), "5e551000-0000-4000-8000-000000000021");
         assert_eq!(Reply::new("{\"row_count\": 0}\n").channels(), Some(vec![]));
-        let rows = Reply::new("{\"row_count\":1,\"rows\":[{\"uuid\":\"a\",\"callstate\":\"ACTIVE\",\"x\":\"y\"}]}");
+        let rows = Reply::new(
+            "{\"row_count\":1,\"rows\":[{\"uuid\":\"a\",\"callstate\":\"ACTIVE\",\"x\":\"y\"}]}",
+        );
         assert_eq!(rows.channels().unwrap()[0].callstate, "ACTIVE");
         assert_eq!(Reply::new("-ERR").channels(), None);
     }

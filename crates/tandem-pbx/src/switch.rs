@@ -11,7 +11,8 @@ use std::{
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::{
-    ChannelUuid, ChannelWatch, LinkState, Reply, SettingsError, SwitchCommand, SwitchError, SwitchSettings,
+    ChannelUuid, ChannelWatch, LinkState, Reply, SettingsError, SwitchCommand, SwitchError,
+    SwitchSettings,
     driver::{Driver, Ends, MAX_REQUESTS, Request},
     link::Link,
 };
@@ -38,7 +39,8 @@ impl Switch {
 
     pub(crate) fn handle(name: &str) -> (Self, Ends) {
         let (requests, taken) = mpsc::channel(MAX_REQUESTS);
-        let (changed, state) = watch::channel(LinkState::Down { reason: "not connected yet".into() });
+        let (changed, state) =
+            watch::channel(LinkState::Down { reason: "not connected yet".into() });
         let stop = Arc::new(Notify::new());
         let ends = Ends { requests: taken, stop: Arc::clone(&stop), state: changed };
         (Self { name: name.into(), requests, stop, state }, ends)
@@ -51,7 +53,8 @@ impl Switch {
 
     /// Carries out a command and says what came of it.
     ///
-    /// While the link is down, hang-ups, variables and the end of a fork wait up to 30 s for it; all else fails with `Down`.
+    /// While the link is down, hang-ups, variables and the end of a fork wait up to 30 s for it; all else fails with
+    /// `Down`.
     pub async fn execute(&self, command: SwitchCommand) -> Result<Reply, SwitchError> {
         self.submit(command).await
     }
@@ -82,8 +85,8 @@ impl Switch {
         self.state.borrow().clone()
     }
 
-    /// Waits until the state is another than when it was last asked for on this handle, and gives it. `Stopped` once the
-    /// link is over.
+    /// Waits until the state is another than when it was last asked for on this handle, and gives it. `Stopped` once
+    /// the link is over.
     pub async fn changed(&mut self) -> LinkState {
         match self.state.changed().await {
             Ok(()) => self.state.borrow_and_update().clone(),

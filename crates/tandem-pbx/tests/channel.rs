@@ -1,5 +1,7 @@
 //! The channel machine against a small model of a switch, on virtual time.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on stops")]
+
 #[path = "channel/answering.rs"]
 mod answering;
 #[path = "channel/anything.rs"]

@@ -10,12 +10,15 @@ use super::{
     tools::{invalid, text_argument},
 };
 use crate::{
-    EndReason, EndedBy, SignalCommand, Speaker, ToolCall, ToolOutcome, TransferOutcome,
-    TransferRecord, TransferTarget,
+    EndReason, EndedBy, SignalCommand, Speaker, ToolCall, ToolOutcome, TransferMode,
+    TransferOutcome, TransferRecord, TransferTarget,
 };
 
 /// The sentence takes at most this long, from the call of the tool.
 const LONGEST_LEAD_OUT: Duration = Duration::from_secs(12);
+
+/// What somebody may take to hear what an attended transfer is about, and to decide, once they have answered.
+const ANNOUNCEMENT: Duration = Duration::from_secs(35);
 
 /// A model that calls first and speaks then begins to speak within this.
 const SPEAKS_WITHIN: Duration = Duration::from_secs(2);
@@ -162,7 +165,11 @@ impl CallMachine {
         self.media_lost = false;
         self.transfer_open = false;
         self.timers.stop(Timer::LeadOut);
-        self.timers.start(Timer::Transfer, now, self.spec.transfer_timeout);
+        let patience = match transfer.target.mode {
+            TransferMode::Blind => self.spec.transfer_timeout,
+            TransferMode::Attended => self.spec.transfer_timeout + ANNOUNCEMENT,
+        };
+        self.timers.start(Timer::Transfer, now, patience);
         self.update_pause();
         let mut headers = vec![("X-Tandem-Reason".to_owned(), percent_encoded(&transfer.reason))];
         if !summary.is_empty() {

@@ -47,8 +47,8 @@ impl Channel {
                 if name.starts_with(PREFIX) { name.clone() } else { format!("{PREFIX}{name}") };
             let value = value.replace('\0', " ");
             let kept = &value[..value.floor_char_boundary(LONGEST_VALUE)];
-            let pair = VariableName::new(&whole)
-                .and_then(|name| Ok((name, VariableValue::new(kept)?)));
+            let pair =
+                VariableName::new(&whole).and_then(|name| Ok((name, VariableValue::new(kept)?)));
             match pair {
                 Ok((name, value)) => {
                     let full = self.annotations.waiting.len() >= MOST_WAITING;
@@ -76,16 +76,31 @@ impl Channel {
         }
     }
 
-    /// Orders what waits now: the last chance.
-    pub(super) fn order_annotations(&mut self) {
-        self.annotations.again = None;
-        if self.annotations.waiting.is_empty() {
-            return;
+    /// Orders all that waits now: the last chance.
+    pub(super) fn order_all_annotations(&mut self) {
+        while !self.annotations.waiting.is_empty() {
+            self.order_annotations();
         }
-        let variables: Vec<_> = std::mem::take(&mut self.annotations.waiting).into_iter().collect();
-        let uuid = self.settings.uuid.clone();
-        let command = SwitchCommand::SetVariables { uuid, variables: variables.clone() };
-        self.out.order(command, Purpose::Annotate(variables));
+    }
+
+    /// Orders what waits, as much as one order takes.
+    fn order_annotations(&mut self) {
+        self.annotations.again = None;
+        let mut variables: Vec<(VariableName, VariableValue)> = Vec::new();
+        let mut length = 0;
+        while let Some((name, value)) = self.annotations.waiting.pop_first() {
+            length += name.as_str().len() + value.as_str().len();
+            if length > SwitchCommand::MAX_VARIABLES_LENGTH && !variables.is_empty() {
+                self.annotations.waiting.insert(name, value);
+                break;
+            }
+            variables.push((name, value));
+        }
+        if !variables.is_empty() {
+            let uuid = self.settings.uuid.clone();
+            let command = SwitchCommand::SetVariables { uuid, variables: variables.clone() };
+            self.out.order(command, Purpose::Annotate(variables));
+        }
     }
 
     /// They are set.

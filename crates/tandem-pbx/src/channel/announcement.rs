@@ -56,10 +56,7 @@ mod tests {
     use super::*;
 
     fn headers(reason: &str, summary: &str) -> Vec<(String, String)> {
-        vec![
-            ("X-Tandem-Reason".into(), reason.into()),
-            ("X-Tandem-Summary".into(), summary.into()),
-        ]
+        vec![("X-Tandem-Reason".into(), reason.into()), ("X-Tandem-Summary".into(), summary.into())]
     }
 
     #[test]

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use super::Channel;
 use crate::{
-    Application, CallerName, ChannelUuid, CommandError, ConferenceCommand, DialString, Digits,
-    Direction, Eavesdrop, EavesdropMode, MediaPath, Originate, RecordAction, SwitchCommand,
-    TransferLeg, ValetSlot, Word,
+    Application, BroadcastLeg, CallerName, ChannelUuid, CommandError, ConferenceCommand,
+    DialString, Digits, Direction, Eavesdrop, EavesdropMode, MediaPath, Originate, Playable,
+    RecordAction, SwitchCommand, SwitchError, TransferLeg, ValetSlot, VariableName, VariableValue,
+    Word,
 };
 
 /// Applications a control sends the channel to, at most at a time.
@@ -39,6 +40,88 @@ pub enum ControlError {
     /// The switch cannot be told so.
     #[error(transparent)]
     Command(#[from] CommandError),
+}
+
+/// What is to be done with a live channel; see [`crate::ChannelInput::Control`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum Control {
+    /// [`Channel::hold`].
+    Hold,
+    /// [`Channel::resume`].
+    Resume,
+    /// [`Channel::park`].
+    Park,
+    /// [`Channel::valet_park`]. The value of the reply is the slot, where the switch tells it.
+    ValetPark {
+        /// The parking lot.
+        lot: Word,
+        /// Where in it.
+        slot: ValetSlot,
+    },
+    /// [`Channel::send_digits`].
+    SendDigits {
+        /// The digits.
+        digits: Digits,
+        /// The length of each.
+        duration: Option<Duration>,
+    },
+    /// [`Channel::play`].
+    Play(Playable),
+    /// [`Channel::stop_playing`].
+    StopPlaying,
+    /// [`Channel::mute`].
+    Mute(Direction),
+    /// [`Channel::unmute`].
+    Unmute,
+    /// [`Channel::record`].
+    Record {
+        /// Where to, on the switch.
+        path: MediaPath,
+        /// At most for so long.
+        limit: Option<Duration>,
+    },
+    /// [`Channel::change_recording`].
+    ChangeRecording(RecordAction),
+    /// [`Channel::set_variable`].
+    SetVariable {
+        /// Its name.
+        name: VariableName,
+        /// Its value.
+        value: VariableValue,
+    },
+    /// [`Channel::get_variable`]. The value of the reply is the variable's.
+    GetVariable(VariableName),
+    /// [`Channel::join_conference`].
+    JoinConference {
+        /// The conference.
+        conference: Word,
+        /// Its profile.
+        profile: Word,
+    },
+    /// [`Channel::three_way`].
+    ThreeWay {
+        /// The conference that is made for it.
+        conference: Word,
+        /// Its profile.
+        profile: Word,
+        /// Who is called.
+        third: DialString,
+    },
+    /// [`Channel::eavesdrop`].
+    Eavesdrop(ListenerCall),
+    /// [`SwitchCommand::GatewayStatus`], which needs no live call. The value of the reply is the switch's text.
+    GatewayStatus(Word),
+}
+
+/// Why a [`Control`] was not carried out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ControlFailure {
+    /// It makes no sense now.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// The switch did not do it.
+    #[error(transparent)]
+    Switch(#[from] SwitchError),
 }
 
 /// Whom to call so that they listen in.
@@ -77,6 +160,13 @@ impl Controls {
         self.recording = self.recording.take().filter(|recording| recording.as_str() != path);
     }
 
+    /// We did not send the channel to `app` after all.
+    fn unexpect(&mut self, app: &str) {
+        if let Some(index) = self.expected.iter().rposition(|expected| *expected == app) {
+            self.expected.remove(index);
+        }
+    }
+
     fn expect(&mut self, app: &'static str) {
         if self.expected.len() == MOST_EXPECTED {
             self.expected.remove(0);
@@ -86,6 +176,50 @@ impl Controls {
 }
 
 impl Channel {
+    /// The orders that carry `control` out, to be given one after the other. Where one of them fails,
+    /// [`Channel::control_failed`] is told.
+    pub fn control(&mut self, control: Control) -> Result<Vec<SwitchCommand>, ControlError> {
+        let order = match control {
+            Control::Hold => self.hold(),
+            Control::Resume => self.resume(),
+            Control::Park => self.park(),
+            Control::ValetPark { lot, slot } => self.valet_park(lot, slot),
+            Control::SendDigits { digits, duration } => self.send_digits(digits, duration),
+            Control::Play(what) => self.play(what),
+            Control::StopPlaying => self.stop_playing(),
+            Control::Mute(direction) => self.mute(direction),
+            Control::Unmute => self.unmute(),
+            Control::Record { path, limit } => self.record(path, limit),
+            Control::ChangeRecording(action) => self.change_recording(action),
+            Control::SetVariable { name, value } => self.set_variable(name, value),
+            Control::GetVariable(name) => self.get_variable(name),
+            Control::JoinConference { conference, profile } => {
+                self.join_conference(&conference, &profile)
+            }
+            Control::ThreeWay { conference, profile, third } => {
+                return self.three_way(&conference, &profile, third).map(Vec::from);
+            }
+            Control::Eavesdrop(listener) => self.eavesdrop(listener),
+            Control::GatewayStatus(gateway) => Ok(SwitchCommand::GatewayStatus { gateway }),
+        };
+        Ok(vec![order?])
+    }
+
+    /// `order`, which [`Channel::control`] or a method beside it gave, came to nothing. What may have been done yet is
+    /// still expected.
+    pub fn control_failed(&mut self, order: &SwitchCommand, error: &SwitchError) {
+        match order {
+            _ if matches!(error, SwitchError::TimedOut | SwitchError::Unknown) => {}
+            SwitchCommand::Record { action: RecordAction::Start { .. }, path, .. } => {
+                self.controls.record_stopped(path.as_str());
+            }
+            SwitchCommand::Park { .. } => self.controls.unexpect("park"),
+            SwitchCommand::ValetPark { .. } => self.controls.unexpect("valet_park"),
+            SwitchCommand::TransferInline { .. } => self.controls.unexpect("conference"),
+            _ => {}
+        }
+    }
+
     /// Puts the far end on hold.
     pub fn hold(&self) -> Result<SwitchCommand, ControlError> {
         let uuid = self.controllable()?;
@@ -111,7 +245,11 @@ impl Channel {
     }
 
     /// Parks the caller where somebody picks it up; the call is over for us when they do.
-    pub fn valet_park(&mut self, lot: Word, slot: ValetSlot) -> Result<SwitchCommand, ControlError> {
+    pub fn valet_park(
+        &mut self,
+        lot: Word,
+        slot: ValetSlot,
+    ) -> Result<SwitchCommand, ControlError> {
         let uuid = self.controllable()?;
         self.controls.expect("valet_park");
         Ok(SwitchCommand::ValetPark { uuid, lot, slot })
@@ -124,6 +262,32 @@ impl Channel {
         duration: Option<Duration>,
     ) -> Result<SwitchCommand, ControlError> {
         Ok(SwitchCommand::SendDigits { uuid: self.controllable()?, digits, duration })
+    }
+
+    /// Plays something to the caller, beside what the agent says.
+    pub fn play(&self, what: Playable) -> Result<SwitchCommand, ControlError> {
+        let uuid = self.controllable()?;
+        Ok(SwitchCommand::Broadcast { uuid, what, leg: BroadcastLeg::Own })
+    }
+
+    /// Stops what is played and forgets what waits behind it, also the agent's words where the fork plays files.
+    pub fn stop_playing(&self) -> Result<SwitchCommand, ControlError> {
+        Ok(SwitchCommand::Break { uuid: self.controllable()?, all: true })
+    }
+
+    /// Sets a variable of the channel; an empty value unsets it.
+    pub fn set_variable(
+        &self,
+        name: VariableName,
+        value: VariableValue,
+    ) -> Result<SwitchCommand, ControlError> {
+        let uuid = self.controllable()?;
+        Ok(SwitchCommand::SetVariables { uuid, variables: vec![(name, value)] })
+    }
+
+    /// Reads a variable of the channel.
+    pub fn get_variable(&self, name: VariableName) -> Result<SwitchCommand, ControlError> {
+        Ok(SwitchCommand::GetVariable { uuid: self.controllable()?, name })
     }
 
     /// Silences the caller for us, or us for the caller.
@@ -152,7 +316,10 @@ impl Channel {
     }
 
     /// Does `action` to the running recording; to begin one, see [`Channel::record`].
-    pub fn change_recording(&mut self, action: RecordAction) -> Result<SwitchCommand, ControlError> {
+    pub fn change_recording(
+        &mut self,
+        action: RecordAction,
+    ) -> Result<SwitchCommand, ControlError> {
         let uuid = self.controllable()?;
         let path = self.controls.recording.clone().ok_or(ControlError::NotRecording)?;
         match action {

@@ -59,8 +59,16 @@ mod tests {
                 ],
                 2,
             ),
-            ("different keys", vec![(0, '1', DigitSource::Rtp), (5, '2', DigitSource::Endpoint)], 2),
-            ("too far apart", vec![(0, '1', DigitSource::Rtp), (1_600, '1', DigitSource::Endpoint)], 2),
+            (
+                "different keys",
+                vec![(0, '1', DigitSource::Rtp), (5, '2', DigitSource::Endpoint)],
+                2,
+            ),
+            (
+                "too far apart",
+                vec![(0, '1', DigitSource::Rtp), (1_600, '1', DigitSource::Endpoint)],
+                2,
+            ),
         ] {
             let mut twins = Twins::default();
             let heard = reports.iter().filter(|(ms, digit, source)| {

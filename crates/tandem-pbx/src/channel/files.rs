@@ -67,12 +67,7 @@ impl Files {
 
 impl Channel {
     /// The module wrote a file and named it.
-    pub(super) fn play_file(
-        &mut self,
-        now: Instant,
-        id: Option<&str>,
-        file: Option<&MediaPath>,
-    ) {
+    pub(super) fn play_file(&mut self, now: Instant, id: Option<&str>, file: Option<&MediaPath>) {
         let Some(id) = id.and_then(|id| id.parse().ok()) else {
             return self.out.note(ChannelNote::StrangeFile);
         };
@@ -133,7 +128,8 @@ impl Channel {
     pub(super) fn playback_stopped(&mut self, now: Instant, path: &str, broken: bool) {
         let files = &self.files.0;
         let started = files.iter().position(|file| file.started && file.path == path);
-        let Some(index) = started.or_else(|| files.iter().position(|file| file.path == path)) else {
+        let Some(index) = started.or_else(|| files.iter().position(|file| file.path == path))
+        else {
             return;
         };
         if let Some(file) = self.files.remove(now, index) {

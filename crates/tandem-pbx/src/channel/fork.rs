@@ -7,8 +7,8 @@ use tandem_media::SampleRate;
 
 use super::{Channel, ChannelNote, Purpose, after};
 use crate::{
-    ForkEvent, ForkModule, ForkName, ForkStart, ForkUrl, Metadata, Mix, SwitchCommand, SwitchError,
-    TransferLeg, VariableName, VariableValue, Word,
+    ForkEvent, ForkModule, ForkName, ForkStart, ForkUrl, Metadata, Mix, Reply, SwitchCommand,
+    SwitchError, TransferLeg, VariableName, VariableValue, Word,
 };
 
 /// A fork that was accepted is connected within this; the handshake takes a few ms, and a module may fail silently.
@@ -99,11 +99,22 @@ enum State {
     Stopping { again: Option<Instant> },
 }
 
+/// Whether a caller whose audio cannot be had was sent elsewhere.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Fallback {
+    #[default]
+    Untried,
+    Ordered,
+    /// The order came to nothing, or nobody knows.
+    Wanted,
+}
+
 /// What we know of the fork.
 #[derive(Debug, Default)]
 pub(super) struct Fork {
     state: State,
     failures: u32,
+    fallback: Fallback,
 }
 
 impl Fork {
@@ -133,7 +144,9 @@ impl Channel {
         if let ForkSource::Ours(plan) = &self.settings.fork {
             if plan.module == ForkModule::AudioStream {
                 // Unset, the module reads memory nobody wrote: compression and pings by chance.
-                for (name, value) in [("STREAM_MESSAGE_DEFLATE", "true"), ("STREAM_HEART_BEAT", "20")] {
+                for (name, value) in
+                    [("STREAM_MESSAGE_DEFLATE", "true"), ("STREAM_HEART_BEAT", "20")]
+                {
                     if plan.variables.iter().all(|(own, _)| own.as_str() != name) {
                         variables.push(variable(name, value));
                     }
@@ -271,24 +284,42 @@ impl Channel {
     fn give_fork_up(&mut self, now: Instant, why: &str) {
         self.out.note(ChannelNote::ForkGivenUp { why: why.to_owned() });
         self.stop_fork();
-        match self.settings.fallback.clone() {
-            Some(to) if !self.fallback_tried => {
-                self.fallback_tried = true;
+        match &self.settings.fallback {
+            Some(_) if self.fork.fallback == Fallback::Untried => {
                 self.abort_transfer(now, "the call's audio is gone");
-                let uuid = self.settings.uuid.clone();
-                let command = SwitchCommand::Transfer { uuid, leg: TransferLeg::Own, to };
-                self.out.order(command, Purpose::Fallback);
+                self.order_fallback();
             }
             Some(_) | None => self.hang_up(now, HangupCause::NormalTemporaryFailure),
         }
     }
 
+    fn order_fallback(&mut self) {
+        if let Some(to) = self.settings.fallback.clone() {
+            self.fork.fallback = Fallback::Ordered;
+            let uuid = self.settings.uuid.clone();
+            let command = SwitchCommand::Transfer { uuid, leg: TransferLeg::Own, to };
+            self.out.order(command, Purpose::Fallback);
+        }
+    }
+
+    /// The caller is on its way to the fallback extension.
+    pub(super) fn is_falling_back(&self) -> bool {
+        self.fork.fallback != Fallback::Untried
+    }
+
     /// The fallback extension has the caller, or not.
-    pub(super) fn fallen_back(&mut self, now: Instant, result: Result<(), SwitchError>) {
+    pub(super) fn fallen_back(&mut self, now: Instant, result: &Result<Reply, SwitchError>) {
+        if !self.is_talking() {
+            return;
+        }
         match result {
-            Ok(()) => {
+            Ok(_) => {
                 self.tell(SignalEvent::TakenOver);
                 self.leave(now);
+            }
+            // Once more when the event socket is up again; to be sent there twice does no harm.
+            Err(SwitchError::Down | SwitchError::TimedOut | SwitchError::Unknown) => {
+                self.fork.fallback = Fallback::Wanted;
             }
             Err(_) => self.hang_up(now, HangupCause::NormalTemporaryFailure),
         }
@@ -304,11 +335,13 @@ impl Channel {
     }
 
     /// Whether it is stopped.
-    pub(super) fn fork_stopped(&mut self, now: Instant, result: Result<(), SwitchError>) {
+    pub(super) fn fork_stopped(&mut self, now: Instant, result: &Result<Reply, SwitchError>) {
         if let State::Stopping { .. } = self.fork.state {
             self.fork.state = match result {
                 // Refused: there is none, or no channel.
-                Ok(()) | Err(SwitchError::Refused { .. } | SwitchError::Command(_)) => State::Stopped,
+                Ok(_) | Err(SwitchError::Refused { .. } | SwitchError::Command(_)) => {
+                    State::Stopped
+                }
                 Err(_) => State::Stopping { again: Some(after(now, STOPS_AGAIN)) },
             };
         }
@@ -316,6 +349,9 @@ impl Channel {
 
     /// The event socket is up again, or the caller came back: a fork of which nothing is known is made anew.
     pub(super) fn renew_fork(&mut self, now: Instant) {
+        if self.fork.fallback == Fallback::Wanted && self.is_talking() && self.link_up {
+            self.order_fallback();
+        }
         match self.fork.state {
             State::Unsure if self.is_talking() && !self.is_handing_over() => {
                 if matches!(self.settings.fork, ForkSource::Ours(_)) {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{Channel, ChannelNote, Purpose, after};
-use crate::{Cause, ChannelUuid, Originate, SwitchCommand, SwitchError};
+use crate::{Cause, ChannelUuid, Originate, Reply, SwitchCommand, SwitchError};
 
 /// An order that failed, or came before the leg was there, is given again after this.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -75,18 +75,20 @@ impl Channel {
         &mut self,
         now: Instant,
         called: &ChannelUuid,
-        result: Result<(), SwitchError>,
+        result: &Result<Reply, SwitchError>,
     ) {
         let Some(index) = self.endings.iter().position(|it| it.leg.called == *called) else {
             return;
         };
         let ending = &mut self.endings[index];
-        match result {
-            Ok(()) | Err(SwitchError::Refused { .. } | SwitchError::Command(_)) if !ending.open => {
-                self.endings.remove(index);
-            }
-            // It may not have been there yet.
-            _ => ending.again = Some(after(now, AGAIN_AFTER)),
+        let gone = match result {
+            Ok(_) => true,
+            Err(error) => error.is_no_such_channel(),
+        };
+        if gone && !ending.open {
+            self.endings.remove(index);
+        } else {
+            ending.again = Some(after(now, AGAIN_AFTER)); // It may not have been there yet.
         }
     }
 

@@ -27,10 +27,14 @@ pub enum TemplateError {
     #[error("{0:?} cannot be part of it")]
     Character(char),
     /// A brace without its partner; variables in braces are set by Tandem.
-    #[error("a brace stands alone; only {{target}}, {{domain}}, {{context}}, {{gateway}} and {{profile}} are known")]
+    #[error(
+        "a brace stands alone; only {{target}}, {{domain}}, {{context}}, {{gateway}} and {{profile}} are known"
+    )]
     Brace,
     /// A name that stands for nothing.
-    #[error("{{{0}}} stands for nothing; known are {{target}}, {{domain}}, {{context}}, {{gateway}} and {{profile}}")]
+    #[error(
+        "{{{0}}} stands for nothing; known are {{target}}, {{domain}}, {{context}}, {{gateway}} and {{profile}}"
+    )]
     Unknown(String),
     /// A name whose value is not configured.
     #[error("{{{0}}} is used, but no {0} is configured")]

@@ -14,9 +14,8 @@ use super::{
     transfer_plan::Reach,
 };
 use crate::{
-    Application, BroadcastLeg, Cause, ChannelEventKind, ChannelUuid, DialString,
-    Originate, Playable, RawCommand, Reply, SwitchCommand, SwitchError, TransferLeg, VariableName,
-    VariableValue, Word,
+    BroadcastLeg, Cause, ChannelEventKind, ChannelUuid, DialString, Originate, Playable, Reply,
+    SwitchCommand, SwitchError, VariableName, VariableValue,
 };
 
 /// Beyond the target's ringing, for the switch to say how it went.
@@ -29,32 +28,20 @@ const ANNOUNCED_WITHIN: Duration = Duration::from_secs(30);
 const BRIDGED_WITHIN: Duration = Duration::from_secs(3);
 
 /// A caller who was handed to an application is there within this; the order itself is answered within its own limit.
-const TAKEN_WITHIN: Duration = Duration::from_millis(1_500);
-const HAND_OVER_PATIENCE: Duration = Duration::from_secs(8);
-
-/// Modules of the applications that callers are handed to: an application the switch does not know ends the call.
-const MODULES: [(&str, &str); 8] = [
-    ("callcenter", "mod_callcenter"),
-    ("fifo", "mod_fifo"),
-    ("conference", "mod_conference"),
-    ("voicemail", "mod_voicemail"),
-    ("valet_park", "mod_valet_parking"),
-    ("directory", "mod_directory"),
-    ("httapi", "mod_httapi"),
-    ("lua", "mod_lua"),
-];
+pub(super) const TAKEN_WITHIN: Duration = Duration::from_millis(1_500);
+pub(super) const HAND_OVER_PATIENCE: Duration = Duration::from_secs(8);
 
 /// A transfer under way.
 #[derive(Debug)]
 pub(super) struct Transfer {
-    headers: Vec<(String, String)>,
+    pub(super) headers: Vec<(String, String)>,
     attended: bool,
-    step: Step,
-    until: Instant,
+    pub(super) step: Step,
+    pub(super) until: Instant,
 }
 
 #[derive(Debug)]
-enum Step {
+pub(super) enum Step {
     /// The switch is asked whether the place exists.
     Checking { reach: Reach },
     /// The target rings.
@@ -108,6 +95,9 @@ impl Channel {
         if !self.link_up {
             return self.transfer_failed("the event socket is down");
         }
+        if self.is_falling_back() {
+            return self.transfer_failed("the call's audio is gone");
+        }
         let reach = match self.settings.transfers.reach(target) {
             Ok(reach) => reach,
             Err(error) => return self.transfer_failed(&error.to_string()),
@@ -158,7 +148,8 @@ impl Channel {
         let ringback = SwitchCommand::Broadcast { uuid, what, leg: BroadcastLeg::Own };
         self.out.order(ringback, Purpose::Nothing("uuid_broadcast"));
         self.out.note(ChannelNote::Transfer(format!("calling {}", originate.dial)));
-        self.out.order(SwitchCommand::Originate(Box::new(originate)), Purpose::Originate(leg.called));
+        self.out
+            .order(SwitchCommand::Originate(Box::new(originate)), Purpose::Originate(leg.called));
     }
 
     /// Calling the target came out.
@@ -267,135 +258,6 @@ impl Channel {
         self.end_transfer(now, Left::Target, TransferOutcome::Failed { status: None, reason });
     }
 
-    /// Asks whether the place exists, where the switch can say.
-    fn check_place(&mut self, now: Instant, actions: &[Application]) {
-        let queue = actions.iter().any(|action| action.name.as_str() == "callcenter");
-        let command = if queue {
-            RawCommand::new("callcenter_config queue list").ok().map(SwitchCommand::Raw)
-        } else {
-            let known = |action: &Application| {
-                MODULES.iter().find(|(name, _)| *name == action.name.as_str())
-            };
-            let module = actions.iter().find_map(known).and_then(|(_, it)| Word::new(it).ok());
-            module.map(|module| SwitchCommand::ModuleExists { module })
-        };
-        match command {
-            Some(command) => {
-                self.out.order(command, Purpose::Check);
-            }
-            None => self.hand_over(now),
-        }
-    }
-
-    /// The place exists, or not.
-    pub(super) fn place_checked(&mut self, now: Instant, result: &Result<Reply, SwitchError>) {
-        let Some(Transfer { step: Step::Checking { reach: Reach::Inline(actions) }, .. }) =
-            &self.transfer
-        else {
-            return;
-        };
-        let missing = match result {
-            Ok(reply) => missing_place(actions, reply),
-            Err(SwitchError::Refused { reason }) if reason.contains("ommand not found") => {
-                Some("the switch has no mod_callcenter".to_owned())
-            }
-            Err(error) => Some(error.to_string()),
-        };
-        match missing {
-            None => self.hand_over(now),
-            Some(reason) => {
-                let outcome = TransferOutcome::Failed { status: Some(404), reason };
-                self.end_transfer(now, Left::Nobody, outcome);
-            }
-        }
-    }
-
-    fn hand_over(&mut self, now: Instant) {
-        let Some(transfer) = &mut self.transfer else { return };
-        let Step::Checking { reach } = &transfer.step else { return };
-        let uuid = self.settings.uuid.clone();
-        let leg = TransferLeg::Own;
-        let (command, applications) = match reach.clone() {
-            Reach::Inline(actions) => {
-                let names = actions.iter().map(|action| action.name.to_string()).collect();
-                (SwitchCommand::TransferInline { uuid, leg, actions }, names)
-            }
-            Reach::Dialplan(to) => (SwitchCommand::Transfer { uuid, leg, to }, Vec::new()),
-            Reach::Bridge(_) => return,
-        };
-        // They are copied to whatever the switch calls for the caller next.
-        let headers = transfer.headers.iter().filter_map(|(name, value)| {
-            let name = VariableName::new(&format!("sip_h_{name}")).ok()?;
-            Some((name, VariableValue::new(value).ok()?))
-        });
-        let variables: Vec<_> = headers.take(16).collect();
-        transfer.step = Step::HandingOver { applications, accepted: false, moved: false };
-        transfer.until = after(now, HAND_OVER_PATIENCE);
-        if !variables.is_empty() {
-            let uuid = self.settings.uuid.clone();
-            let command = SwitchCommand::SetVariables { uuid, variables };
-            self.out.order(command, Purpose::Nothing("uuid_setvar_multi"));
-        }
-        self.order_annotations();
-        self.out.order(command, Purpose::HandOver);
-    }
-
-    /// The order to hand the caller over was carried out, or not.
-    pub(super) fn handed_over(&mut self, now: Instant, result: Result<(), SwitchError>) {
-        let Some(transfer) = &mut self.transfer else { return };
-        let Step::HandingOver { accepted, .. } = &mut transfer.step else { return };
-        match result {
-            Ok(()) => {
-                *accepted = true;
-                transfer.until = after(now, TAKEN_WITHIN);
-                self.settle_hand_over(now);
-            }
-            // It may have been: the events tell.
-            Err(SwitchError::Unknown | SwitchError::TimedOut) => {}
-            Err(error) => {
-                let reason = error.to_string();
-                let outcome = TransferOutcome::Failed { status: None, reason };
-                self.end_transfer(now, Left::Nobody, outcome);
-            }
-        }
-    }
-
-    /// An application begins on the caller's channel. Gives back whether that was our doing.
-    pub(super) fn hand_over_executes(&mut self, now: Instant, app: &str) -> bool {
-        let Some(Transfer { step: Step::HandingOver { applications, moved, .. }, .. }) =
-            &mut self.transfer
-        else {
-            return false;
-        };
-        if applications.is_empty() || applications.iter().any(|it| it == app) {
-            *moved = true;
-            self.settle_hand_over(now);
-        }
-        true
-    }
-
-    fn settle_hand_over(&mut self, now: Instant) {
-        if let Some(Transfer { step: Step::HandingOver { accepted: true, moved: true, .. }, .. }) =
-            self.transfer
-        {
-            self.complete_transfer(now);
-        }
-    }
-
-    /// The caller waits again instead of being where it was sent.
-    pub(super) fn hand_over_parked(&mut self, now: Instant) {
-        let Some(Transfer { step: Step::HandingOver { applications, accepted, .. }, .. }) =
-            &self.transfer
-        else {
-            return;
-        };
-        if *accepted && !applications.is_empty() && !applications.iter().any(|it| it.contains("park")) {
-            let reason = "the caller was not taken there".to_owned();
-            let outcome = TransferOutcome::Failed { status: None, reason };
-            self.end_transfer(now, Left::Nobody, outcome);
-        }
-    }
-
     /// Something happened to a leg we called.
     pub(super) fn handle_target(
         &mut self,
@@ -429,7 +291,9 @@ impl Channel {
                         self.end_transfer(now, Left::Nobody, outcome);
                     }
                     // Calling it has not come out yet, and says why.
-                    Some(Step::Ringing { .. } | Step::Checking { .. } | Step::HandingOver { .. })
+                    Some(
+                        Step::Ringing { .. } | Step::Checking { .. } | Step::HandingOver { .. },
+                    )
                     | None => {}
                 }
             }
@@ -471,39 +335,18 @@ impl Channel {
 
     /// The event socket is up again; what came meanwhile is lost.
     pub(super) fn renew_transfer(&mut self, now: Instant) {
-        let Some(transfer) = &mut self.transfer else { return };
-        match &transfer.step {
-            // Its result went to the connection that is gone.
-            Step::Ringing { .. } => {
+        // One whose result is still to come rings on. A target that hears its announcement is bridged or cannot be, a
+        // question that was lost has failed already, and all else is asked for with the channel itself.
+        if let Some(Transfer { step: Step::Ringing { leg }, .. }) = &self.transfer {
+            let called = &leg.called;
+            let open =
+                self.out.awaits(|it| matches!(it, Purpose::Originate(uuid) if uuid == called));
+            if !open {
                 let reason = "the event socket was lost meanwhile".to_owned();
                 let outcome = TransferOutcome::Failed { status: None, reason };
                 self.end_transfer(now, Left::Target, outcome);
             }
-            // A target that hung up meanwhile cannot be bridged, and a question that was lost has failed already.
-            Step::Announcing { .. } | Step::Checking { .. } => {}
-            Step::Bridging { .. } | Step::HandingOver { .. } => {} // Asked for with all else.
         }
-    }
-
-    /// What the caller's channel does, after the event socket was down while the caller was handed over.
-    pub(super) fn hand_over_recovered(&mut self, now: Instant, result: &Result<Reply, SwitchError>) {
-        let applications = match self.transfer.as_ref().map(|transfer| &transfer.step) {
-            Some(Step::Bridging { .. }) => return self.bridge_checked(now, result),
-            Some(Step::HandingOver { applications, .. }) => applications,
-            _ => return,
-        };
-        let dump = result.as_ref().ok().and_then(Reply::dump);
-        let application = dump.as_ref().and_then(|dump| dump.variable("current_application"));
-        let there = match application {
-            Some("park" | "socket") | None => false,
-            Some(app) => applications.is_empty() || applications.iter().any(|it| it == app),
-        };
-        if there {
-            return self.complete_transfer(now);
-        }
-        let reason = "the event socket was lost meanwhile".to_owned();
-        let outcome = TransferOutcome::Failed { status: None, reason };
-        self.end_transfer(now, Left::Nobody, outcome);
     }
 
     /// The caller is with somebody else: our part is over, the channel lives on.
@@ -549,7 +392,7 @@ impl Channel {
     }
 
     /// The target was not had: the caller hears no ringing any more and is ours again.
-    fn end_transfer(&mut self, now: Instant, left: Left, outcome: TransferOutcome) {
+    pub(super) fn end_transfer(&mut self, now: Instant, left: Left, outcome: TransferOutcome) {
         self.clean_up_transfer(now, left);
         self.order_break();
         if let TransferOutcome::Failed { reason, .. } = &outcome {
@@ -592,7 +435,7 @@ impl Channel {
         });
     }
 
-    fn transfer_failed(&mut self, reason: &str) {
+    pub(super) fn transfer_failed(&mut self, reason: &str) {
         let reason = reason.to_owned();
         self.tell(SignalEvent::Transfer(TransferOutcome::Failed { status: None, reason }));
     }
@@ -606,27 +449,15 @@ impl Channel {
 
 /// What a transfer leaves behind that must be ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Left {
+pub(super) enum Left {
     Nobody,
     Target,
-}
-
-/// What is missing for `actions`, by the switch's answer to the question for it.
-fn missing_place(actions: &[Application], reply: &Reply) -> Option<String> {
-    let queue = actions.iter().find(|action| action.name.as_str() == "callcenter");
-    let Some(queue) = queue else {
-        return (!reply.flag()).then(|| "the switch has no module for that".to_owned());
-    };
-    let queue = queue.args.as_str();
-    let known = reply.text().lines().any(|line| line.split('|').next() == Some(queue));
-    (!known).then(|| format!("the switch has no queue {queue:?}"))
 }
 
 /// Adds what can be carried; nothing of it decides whether the target is reached.
 fn push_variable(originate: &mut Originate, name: &str, value: &str) {
     let full = originate.variables.len() >= Originate::MAX_VARIABLES;
-    if let (false, Ok(name), Ok(value)) =
-        (full, VariableName::new(name), VariableValue::new(value))
+    if let (false, Ok(name), Ok(value)) = (full, VariableName::new(name), VariableValue::new(value))
     {
         originate.variables.push((name, value));
     }

@@ -142,6 +142,9 @@ pub enum TargetError {
     /// No action is configured for its kind.
     #[error("no way to reach targets of type {0} is configured")]
     NoRoute(&'static str),
+    /// Its kind hands the caller over; nobody is called who could join the call.
+    #[error("a target of type {0} takes the caller over, it can't be called in")]
+    NotCalled(&'static str),
     /// Nothing to call.
     #[error("the target is empty")]
     Empty,
@@ -248,10 +251,21 @@ impl TransferPlan {
             }
         };
         let line = command.line();
-        let (_, argument) = line
-            .split_once(uuid.as_str())
-            .expect("a transfer names its channel");
+        let (_, argument) = line.split_once(uuid.as_str()).expect("a transfer names its channel");
         Ok(argument.trim().to_owned())
+    }
+
+    /// Whom to call so that `target` joins a call.
+    pub fn dial_string(&self, target: &TransferTarget) -> Result<DialString, TargetError> {
+        match self.reach(target)? {
+            Reach::Bridge(dial) => Ok(dial),
+            Reach::Inline(_) | Reach::Dialplan(_) => Err(TargetError::NotCalled(name(target.kind))),
+        }
+    }
+
+    /// How long a target may ring.
+    pub fn ring_timeout(&self) -> Duration {
+        self.ring_timeout
     }
 
     /// The way to `target`, once it has been checked.
@@ -366,9 +380,11 @@ fn parse_action(
     };
     let checked_name = |what: &'static str, name: &str| match is_name(name) {
         true => Ok(name.to_owned()),
-        false => {
-            Err(TransferPlanError::Name { kind: of, of: what, name: name.chars().take(40).collect() })
-        }
+        false => Err(TransferPlanError::Name {
+            kind: of,
+            of: what,
+            name: name.chars().take(40).collect(),
+        }),
     };
     let action = action.trim();
     let (verb, rest) = action.split_once(' ').unwrap_or((action, ""));
@@ -460,166 +476,4 @@ impl fmt::Display for TransferRoute {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn plan(settings: &TransferSettings) -> TransferPlan {
-        TransferPlan::new(settings).unwrap()
-    }
-
-    fn reach(plan: &TransferPlan, kind: TransferKind, target: &str) -> Result<Reach, TargetError> {
-        plan.reach(&TransferTarget::new(kind, target))
-    }
-
-    #[test]
-    fn the_defaults_fit_a_stock_installation() {
-        let bare = plan(&TransferSettings::default());
-        let whole = plan(&TransferSettings {
-            domain: Some("pbx.example".into()),
-            gateway: Some("trunk1".into()),
-            ..TransferSettings::default()
-        });
-        for (kind, without, with) in [
-            (
-                TransferKind::Extension,
-                Some("bridge user/{target}"),
-                "bridge user/{target}@pbx.example",
-            ),
-            (
-                TransferKind::Queue,
-                Some("inline callcenter:{target}"),
-                "inline callcenter:{target}",
-            ),
-            (
-                TransferKind::Ringgroup,
-                Some("bridge group/{target}"),
-                "bridge group/{target}@pbx.example",
-            ),
-            (TransferKind::Ivr, Some("inline ivr:{target}"), "inline ivr:{target}"),
-            (
-                TransferKind::Voicemail,
-                Some("inline voicemail:default ${domain} {target}"),
-                "inline voicemail:default pbx.example {target}",
-            ),
-            (
-                TransferKind::Conference,
-                Some("inline conference:{target}@default"),
-                "inline conference:{target}@default",
-            ),
-            (TransferKind::External, None, "bridge sofia/gateway/trunk1/{target}"),
-            (
-                TransferKind::Sip,
-                Some("bridge sofia/external/{target}"),
-                "bridge sofia/external/{target}",
-            ),
-        ] {
-            let shown = |plan: &TransferPlan| plan.route(kind).map(ToString::to_string);
-            assert_eq!(shown(&bare).as_deref(), without);
-            assert_eq!(shown(&whole).as_deref(), Some(with));
-        }
-        assert_eq!(
-            reach(&bare, TransferKind::External, "+13055551234"),
-            Err(TargetError::NoRoute("external"))
-        );
-    }
-
-    #[test]
-    fn an_action_of_ones_own_replaces_the_default() {
-        let plan = plan(&TransferSettings {
-            actions: vec![
-                (TransferKind::Extension, "transfer {target} XML {context}".into()),
-                (TransferKind::Queue, "inline set:x=1,fifo:{target} in".into()),
-                (TransferKind::Ringgroup, "bridge user/1001,user/1002".into()),
-            ],
-            ..TransferSettings::default()
-        });
-        assert_eq!(
-            reach(&plan, TransferKind::Extension, "1001"),
-            Ok(Reach::Dialplan(Extension::new("1001", "default").unwrap()))
-        );
-        assert_eq!(
-            reach(&plan, TransferKind::Queue, "support"),
-            Ok(Reach::Inline(vec![
-                Application::new("set", "x=1").unwrap(),
-                Application::new("fifo", "support in").unwrap()
-            ]))
-        );
-        assert_eq!(
-            reach(&plan, TransferKind::Ringgroup, "sales"),
-            Ok(Reach::Bridge(DialString::new("user/1001,user/1002").unwrap()))
-        );
-    }
-
-    #[test]
-    fn a_mistake_in_the_settings_is_named() {
-        let refuse = |kind, action: &str| {
-            TransferPlan::new(&TransferSettings {
-                actions: vec![(kind, action.into())],
-                ..TransferSettings::default()
-            })
-            .unwrap_err()
-            .to_string()
-        };
-        assert_eq!(
-            refuse(TransferKind::Queue, "enqueue {target}"),
-            "the action for queue begins with \"enqueue\"; it must be bridge, inline or transfer"
-        );
-        assert_eq!(
-            refuse(TransferKind::External, "bridge sofia/gateway/{gateway}/{target}"),
-            "the action for external: {gateway} is used, but no gateway is configured"
-        );
-        assert_eq!(
-            refuse(TransferKind::Extension, "transfer {target} XML default extra"),
-            "the action for extension: nothing may follow the context"
-        );
-        assert_eq!(
-            refuse(TransferKind::Ivr, "inline ivr menu:{target}"),
-            "the action for ivr: \"ivr menu\" is no name of an application"
-        );
-        assert_eq!(
-            refuse(TransferKind::Extension, "bridge user/{target} &park()"),
-            "the action for extension: the dial string holds ' ' at byte 9"
-        );
-        for (settings, setting) in [
-            (
-                TransferSettings { domain: Some("a b".into()), ..TransferSettings::default() },
-                "domain",
-            ),
-            (
-                TransferSettings { ringback: "x\ny".into(), ..TransferSettings::default() },
-                "ringback",
-            ),
-        ] {
-            let error = TransferPlan::new(&settings).unwrap_err().to_string();
-            assert!(error.starts_with(setting), "{error}");
-        }
-        let settings =
-            TransferSettings { ring_timeout: Duration::ZERO, ..TransferSettings::default() };
-        assert_eq!(TransferPlan::new(&settings).unwrap_err(), TransferPlanError::RingTimeout);
-    }
-
-    #[test]
-    fn a_target_cannot_say_more_than_its_name() {
-        let plan = plan(&TransferSettings {
-            gateway: Some("trunk1".into()),
-            ..TransferSettings::default()
-        });
-        for kind in KINDS {
-            for bad in [
-                "1\nexit", "1\r", "1 2", "1'2", "1\"2", "1\\2", "1,2", "1|2", "[x=1]1", "{x=1}1",
-                "<x>1", "1&2", "1(2)", "1/2", "${x}", "1^2", "é", "1`",
-            ] {
-                assert!(matches!(reach(&plan, kind, bad), Err(TargetError::Character(_))), "{bad}");
-            }
-            assert_eq!(reach(&plan, kind, " "), Err(TargetError::Empty));
-            assert_eq!(reach(&plan, kind, &"1".repeat(257)), Err(TargetError::TooLong));
-        }
-        assert!(reach(&plan, TransferKind::Extension, "1001@elsewhere").is_err());
-        assert_eq!(
-            reach(&plan, TransferKind::Sip, "sip:bob@example.com:5062;transport=tcp"),
-            Ok(Reach::Bridge(
-                DialString::new("sofia/external/bob@example.com:5062;transport=tcp").unwrap()
-            ))
-        );
-    }
-}
+mod tests;

@@ -34,9 +34,13 @@ impl std::fmt::Display for Member {
 pub enum ConferenceCommand {
     /// Its members as a JSON array, the reply's text.
     List,
-    /// Call somebody in, in the background; makes the conference where there is none. The reply is a job's name; how it went is
-    /// told by the event `bgdial-result`.
-    Dial { dial: DialString, number: Word, name: CallerName },
+    /// Call somebody in, in the background; makes the conference where there is none. The reply is a job's name; how
+    /// it went is told by the event `bgdial-result`.
+    Dial {
+        dial: DialString,
+        number: Word,
+        name: CallerName,
+    },
     Mute(Member),
     Unmute(Member),
     Deaf(Member),
@@ -54,7 +58,10 @@ pub enum ConferenceCommand {
     /// Stop what is played.
     Stop,
     /// Move a member to another conference.
-    Transfer { to: Word, member: Member },
+    Transfer {
+        to: Word,
+        member: Member,
+    },
     Record(MediaPath),
     StopRecord(MediaPath),
     /// Nobody else may come in, or (`false`) may again.

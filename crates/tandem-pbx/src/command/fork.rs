@@ -90,16 +90,26 @@ impl ForkUrl {
     /// modules read neither.
     pub fn new(url: &str) -> Result<Self, CommandError> {
         const WHAT: &str = "the fork's URL";
-        check(WHAT, url, 2048, |c| c.is_ascii_graphic() && !matches!(c, '\'' | '"' | '\\' | '|' | '^' | '#'))?;
+        check(WHAT, url, 2048, |c| {
+            c.is_ascii_graphic() && !matches!(c, '\'' | '"' | '\\' | '|' | '^' | '#')
+        })?;
         let rest = url.strip_prefix("ws://").or_else(|| url.strip_prefix("wss://"));
-        let rest =
-            rest.ok_or(CommandError::Form { what: WHAT, problem: "begins neither with ws:// nor with wss://" })?;
+        let rest = rest.ok_or(CommandError::Form {
+            what: WHAT,
+            problem: "begins neither with ws:// nor with wss://",
+        })?;
         let host = rest.split('/').next().unwrap_or_default();
         if host.is_empty() || host.contains(['@', '[', ']']) {
-            return Err(CommandError::Form { what: WHAT, problem: "has a host the modules can't read" });
+            return Err(CommandError::Form {
+                what: WHAT,
+                problem: "has a host the modules can't read",
+            });
         }
         if host.contains('?') {
-            return Err(CommandError::Form { what: WHAT, problem: "has a query without a \"/\" before it" });
+            return Err(CommandError::Form {
+                what: WHAT,
+                problem: "has a query without a \"/\" before it",
+            });
         }
         Ok(Self(url.into()))
     }
@@ -146,7 +156,11 @@ impl Metadata {
             }
         }
         if safe.len() > Self::LIMIT {
-            return Err(CommandError::TooLong { what: WHAT, length: safe.len(), limit: Self::LIMIT });
+            return Err(CommandError::TooLong {
+                what: WHAT,
+                length: safe.len(),
+                limit: Self::LIMIT,
+            });
         }
         Ok(Self(safe.into()))
     }

@@ -24,8 +24,8 @@ pub(crate) fn escape(text: &str, separator: char, out: &mut String) {
 
 /// Appends `text` as one argument of a line that is split at blanks, in quotes where it needs them.
 pub(crate) fn quote(text: &str, out: &mut String) {
-    let plain =
-        !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic() && !matches!(c, '\'' | '\\' | '"'));
+    let plain = !text.is_empty()
+        && text.chars().all(|c| c.is_ascii_graphic() && !matches!(c, '\'' | '\\' | '"'));
     if plain {
         out.push_str(text);
         return;

@@ -29,7 +29,9 @@ impl Application {
 }
 
 fn application_name(name: &str) -> Result<Word, CommandError> {
-    super::words::check("the application's name", name, 64, |c| c.is_ascii_alphanumeric() || c == '_')?;
+    super::words::check("the application's name", name, 64, |c| {
+        c.is_ascii_alphanumeric() || c == '_'
+    })?;
     Word::new(name)
 }
 
@@ -67,7 +69,11 @@ impl Extension {
     /// `number` in `context` of the dialplan `XML`.
     pub fn new(number: &str, context: &str) -> Result<Self, CommandError> {
         let dialplan = Word::new("XML").expect("a plain word");
-        Ok(Self { number: Word::new(number)?, dialplan: Some(dialplan), context: Some(Word::new(context)?) })
+        Ok(Self {
+            number: Word::new(number)?,
+            dialplan: Some(dialplan),
+            context: Some(Word::new(context)?),
+        })
     }
 
     pub(super) fn arguments(&self, out: &mut String) {
@@ -121,7 +127,11 @@ impl Originate {
     pub fn variable(mut self, name: &str, value: &str) -> Result<Self, CommandError> {
         if self.variables.len() >= Self::MAX_VARIABLES {
             let count = self.variables.len() + 1;
-            return Err(CommandError::TooMany { what: "variables", count, limit: Self::MAX_VARIABLES });
+            return Err(CommandError::TooMany {
+                what: "variables",
+                count,
+                limit: Self::MAX_VARIABLES,
+            });
         }
         self.variables.push((VariableName::new(name)?, VariableValue::new(value)?));
         Ok(self)

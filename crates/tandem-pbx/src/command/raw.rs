@@ -55,9 +55,14 @@ impl RawCommand {
         check_expansion(WHAT, text)?;
         let first = text.split(' ').next().unwrap_or_default();
         let Some(name) = ALLOWED.iter().copied().find(|name| *name == first) else {
-            return Err(CommandError::Form { what: WHAT, problem: "is not among those that may be given as text" });
+            return Err(CommandError::Form {
+                what: WHAT,
+                problem: "is not among those that may be given as text",
+            });
         };
-        if name == "sofia" && !["sofia status", "sofia xmlstatus"].iter().any(|ask| text.starts_with(ask)) {
+        if name == "sofia"
+            && !["sofia status", "sofia xmlstatus"].iter().any(|ask| text.starts_with(ask))
+        {
             return Err(CommandError::Form { what: WHAT, problem: "does more than ask" });
         }
         Ok(Self { text: text.into(), name })

@@ -27,7 +27,10 @@ fn fork(module: ForkModule, bug: Option<&str>) -> ForkName {
 }
 
 fn variables(pairs: &[(&str, &str)]) -> Vec<(VariableName, VariableValue)> {
-    pairs.iter().map(|(n, v)| (VariableName::new(n).unwrap(), VariableValue::new(v).unwrap())).collect()
+    pairs
+        .iter()
+        .map(|(n, v)| (VariableName::new(n).unwrap(), VariableValue::new(v).unwrap()))
+        .collect()
 }
 
 #[test]
@@ -38,41 +41,68 @@ fn commands_as_they_go_over_the_wire() {
         let dial = DialString::new("sofia/gateway/t/1000").unwrap();
         Originate::parked(ChannelUuid::from_random(2), dial, Duration::from_secs(30))
     };
-    let eavesdrop = |mode| C::Eavesdrop(Box::new(Eavesdrop { uuid: uuid(), listener: listener(), mode }));
+    let eavesdrop =
+        |mode| C::Eavesdrop(Box::new(Eavesdrop { uuid: uuid(), listener: listener(), mode }));
     let text = |text: &str| Text::new(text).unwrap();
     for (command, line) in [
         (C::Answer { uuid: uuid() }, "api uuid_answer U"),
         (C::PreAnswer { uuid: uuid() }, "api uuid_pre_answer U"),
         (C::RingReady { uuid: uuid() }, "api uuid_ring_ready U"),
-        (C::HangUp { uuid: uuid(), cause: HangupCause::UserBusy.into() }, "api uuid_kill U USER_BUSY"),
         (
-            C::Transfer { uuid: uuid(), leg: TransferLeg::Partner, to: Extension::new("1000", "default").unwrap() },
+            C::HangUp { uuid: uuid(), cause: HangupCause::UserBusy.into() },
+            "api uuid_kill U USER_BUSY",
+        ),
+        (
+            C::Transfer {
+                uuid: uuid(),
+                leg: TransferLeg::Partner,
+                to: Extension::new("1000", "default").unwrap(),
+            },
             "api uuid_transfer U -bleg 1000 XML default",
         ),
         (
             C::TransferInline {
                 uuid: uuid(),
                 leg: TransferLeg::Own,
-                actions: vec![app("set", "a=1,b='2' \\ x"), app("callcenter", "support"), app("park", "")],
+                actions: vec![
+                    app("set", "a=1,b='2' \\ x"),
+                    app("callcenter", "support"),
+                    app("park", ""),
+                ],
             },
             r"api uuid_transfer U 'set:a=1\\,b=\\\'2\\\' \\\\ x,callcenter:support,park' inline",
         ),
-        (C::ValetPark { uuid: uuid(), lot: word("lot"), slot: ValetSlot::Slot(word("5901")) }, "api uuid_transfer U 'valet_park:lot 5901' inline"),
         (
-            C::ValetPark { uuid: uuid(), lot: word("lot"), slot: ValetSlot::Range { first: 5001, last: 5099 } },
+            C::ValetPark { uuid: uuid(), lot: word("lot"), slot: ValetSlot::Slot(word("5901")) },
+            "api uuid_transfer U 'valet_park:lot 5901' inline",
+        ),
+        (
+            C::ValetPark {
+                uuid: uuid(),
+                lot: word("lot"),
+                slot: ValetSlot::Range { first: 5001, last: 5099 },
+            },
             "api uuid_transfer U 'valet_park:lot auto in 5001 5099' inline",
         ),
         (C::Hold { uuid: uuid() }, "api uuid_hold U"),
         (C::Unhold { uuid: uuid() }, "api uuid_hold off U"),
         (
-            C::SendDigits { uuid: uuid(), digits: Digits::new("12w#").unwrap(), duration: Some(Duration::from_millis(200)) },
+            C::SendDigits {
+                uuid: uuid(),
+                digits: Digits::new("12w#").unwrap(),
+                duration: Some(Duration::from_millis(200)),
+            },
             "api uuid_send_dtmf U 12w#@200",
         ),
         (C::Break { uuid: uuid(), all: true }, "api uuid_break U all"),
         (
             C::Broadcast {
                 uuid: uuid(),
-                what: Playable::Speak { engine: word("flite"), voice: word("slt"), text: text("it's\n${x} ok") },
+                what: Playable::Speak {
+                    engine: word("flite"),
+                    voice: word("slt"),
+                    text: text("it's\n${x} ok"),
+                },
                 leg: BroadcastLeg::Own,
             },
             r"api uuid_broadcast U 'speak::flite|slt|it\'s $ {x} ok' aleg",
@@ -80,7 +110,12 @@ fn commands_as_they_go_over_the_wire() {
         (
             C::Broadcast {
                 uuid: uuid(),
-                what: Playable::Say { language: word("en"), kind: word("number"), method: word("pronounced"), text: text("42") },
+                what: Playable::Say {
+                    language: word("en"),
+                    kind: word("number"),
+                    method: word("pronounced"),
+                    text: text("42"),
+                },
                 leg: BroadcastLeg::Both,
             },
             "api uuid_broadcast U 'say::en number pronounced 42' both",
@@ -88,15 +123,24 @@ fn commands_as_they_go_over_the_wire() {
         (
             C::Broadcast {
                 uuid: uuid(),
-                what: Playable::File(MediaPath::new("tone_stream://%(200,100,440);loops=2").unwrap()),
+                what: Playable::File(
+                    MediaPath::new("tone_stream://%(200,100,440);loops=2").unwrap(),
+                ),
                 leg: BroadcastLeg::Partner,
             },
             "api uuid_broadcast U tone_stream://%(200,100,440);loops=2 bleg",
         ),
-        (C::Mute { uuid: uuid(), direction: Direction::Read, on: true }, "api uuid_audio U start read mute 1"),
+        (
+            C::Mute { uuid: uuid(), direction: Direction::Read, on: true },
+            "api uuid_audio U start read mute 1",
+        ),
         (C::Mute { uuid: uuid(), direction: Direction::Read, on: false }, "api uuid_audio U stop"),
         (
-            C::Record { uuid: uuid(), action: RecordAction::Mask, path: MediaPath::new("/rec/a.wav").unwrap() },
+            C::Record {
+                uuid: uuid(),
+                action: RecordAction::Mask,
+                path: MediaPath::new("/rec/a.wav").unwrap(),
+            },
             "api uuid_record U mask /rec/a.wav",
         ),
         (
@@ -118,7 +162,10 @@ fn commands_as_they_go_over_the_wire() {
             },
             r"api conference lab bgdial user/1001 4930 'Ann O\'Hara'",
         ),
-        (C::Conference { name: word("lab"), command: ConferenceCommand::Kick(Member::Id(3)) }, "api conference lab kick 3"),
+        (
+            C::Conference { name: word("lab"), command: ConferenceCommand::Kick(Member::Id(3)) },
+            "api conference lab kick 3",
+        ),
         (
             C::ThreeWay { uuid: uuid(), conference: word("three"), profile: word("default") },
             "api uuid_transfer U -both conference:three@default inline",
@@ -139,37 +186,72 @@ Job-UUID: J"#,
             "bgapi originate {tandem_called_by=V,originate_timeout=30,ignore_early_media=true}user/1000@example.net &park()\nJob-UUID: J",
         ),
         (
-            C::HangUpCalled { leg: ChannelUuid::from_random(2), cause: HangupCause::OriginatorCancel.into() },
+            C::HangUpCalled {
+                leg: ChannelUuid::from_random(2),
+                cause: HangupCause::OriginatorCancel.into(),
+            },
             "api hupall ORIGINATOR_CANCEL tandem_called_by V",
         ),
         (
-            C::AttendedTransferByKeys { uuid: uuid(), target: DialString::new("user/1001").unwrap() },
+            C::AttendedTransferByKeys {
+                uuid: uuid(),
+                target: DialString::new("user/1001").unwrap(),
+            },
             "api uuid_broadcast U att_xfer::user/1001 aleg",
         ),
         (
-            C::SetVariables { uuid: uuid(), variables: variables(&[("tandem_note", " a; it's\r\n\\x ")]) },
+            C::SetVariables {
+                uuid: uuid(),
+                variables: variables(&[("tandem_note", " a; it's\r\n\\x ")]),
+            },
             r"api uuid_setvar U tandem_note \sa; it\'s\r\n\\x\s",
         ),
         (
-            C::SetVariables { uuid: uuid(), variables: variables(&[("a", "1;2"), ("b", ""), ("c", "it's")]) },
+            C::SetVariables {
+                uuid: uuid(),
+                variables: variables(&[("a", "1;2"), ("b", ""), ("c", "it's")]),
+            },
             r"api uuid_setvar_multi U a=1\;2;b=;c=it\'s",
         ),
         (C::GatewayStatus { gateway: word("trunk1") }, "api sofia status gateway trunk1"),
-        (C::ForkStop { fork: fork(ForkModule::AudioFork, None), text: None }, "api uuid_audio_fork U stop"),
         (
-            C::ForkStop { fork: fork(ForkModule::AudioFork, Some("ai")), text: Some(text("{\"bye\": \"a|b\"}")) },
+            C::ForkStop { fork: fork(ForkModule::AudioFork, None), text: None },
+            "api uuid_audio_fork U stop",
+        ),
+        (
+            C::ForkStop {
+                fork: fork(ForkModule::AudioFork, Some("ai")),
+                text: Some(text("{\"bye\": \"a|b\"}")),
+            },
             r#"api uuid_audio_fork ^^|U|stop|ai|{"bye": "a\|b"}"#,
         ),
-        (C::ForkPause { fork: fork(ForkModule::AudioStream, Some("ai")) }, "api uuid_audio_stream U pause"),
-        (C::ForkShutdown { fork: fork(ForkModule::AudioFork, Some("ai")) }, "api uuid_audio_fork U graceful-shutdown ai"),
-        (C::StopPlay { uuid: uuid() }, "api uuid_audio_fork U stop_play"),
-        (C::Deflect { uuid: uuid(), uri: word("sip:1000@10.0.0.5") }, "bgapi uuid_deflect U sip:1000@10.0.0.5\nJob-UUID: J"),
         (
-            C::Execute { uuid: uuid(), application: app("playback", "a.wav"), tag: Some(ChannelUuid::from_random(2)), lock: true },
+            C::ForkPause { fork: fork(ForkModule::AudioStream, Some("ai")) },
+            "api uuid_audio_stream U pause",
+        ),
+        (
+            C::ForkShutdown { fork: fork(ForkModule::AudioFork, Some("ai")) },
+            "api uuid_audio_fork U graceful-shutdown ai",
+        ),
+        (C::StopPlay { uuid: uuid() }, "api uuid_audio_fork U stop_play"),
+        (
+            C::Deflect { uuid: uuid(), uri: word("sip:1000@10.0.0.5") },
+            "bgapi uuid_deflect U sip:1000@10.0.0.5\nJob-UUID: J",
+        ),
+        (
+            C::Execute {
+                uuid: uuid(),
+                application: app("playback", "a.wav"),
+                tag: Some(ChannelUuid::from_random(2)),
+                lock: true,
+            },
             "sendmsg U\ncall-command: execute\nexecute-app-name: playback\nexecute-app-arg: a.wav\nevent-uuid: V\nevent-lock: true",
         ),
         (C::Version, "api version"),
-        (C::Raw(RawCommand::new("callcenter_config queue list").unwrap()), "api callcenter_config queue list"),
+        (
+            C::Raw(RawCommand::new("callcenter_config queue list").unwrap()),
+            "api callcenter_config queue list",
+        ),
     ] {
         let line = line.replace('U', "\u{1}").replace('V', "\u{2}").replace('J', "\u{3}");
         // Letters that stand for names stand alone; those within words are given back.
@@ -200,19 +282,27 @@ fn a_fork_is_started_by_the_recipe_that_survives_the_switch() {
     for (command, line) in [
         (
             start(ForkModule::AudioForkBidirectional, Some(SampleRate::Hz24000)),
-            format!("api uuid_audio_fork ^^|{UUID}|start|wss://voice.example.net/fs/J?token=a.b|mono|16000|ai|{json}|true|true|24000"),
+            format!(
+                "api uuid_audio_fork ^^|{UUID}|start|wss://voice.example.net/fs/J?token=a.b|mono|16000|ai|{json}|true|true|24000"
+            ),
         ),
         (
             start(ForkModule::AudioForkBidirectional, None),
-            format!("api uuid_audio_fork ^^|{UUID}|start|wss://voice.example.net/fs/J?token=a.b|mono|16000|ai|{json}|true|false|16000"),
+            format!(
+                "api uuid_audio_fork ^^|{UUID}|start|wss://voice.example.net/fs/J?token=a.b|mono|16000|ai|{json}|true|false|16000"
+            ),
         ),
         (
             start(ForkModule::AudioFork, None),
-            format!("api uuid_audio_fork ^^|{UUID}|start|wss://voice.example.net/fs/J?token=a.b|mono|16000|ai|{json}"),
+            format!(
+                "api uuid_audio_fork ^^|{UUID}|start|wss://voice.example.net/fs/J?token=a.b|mono|16000|ai|{json}"
+            ),
         ),
         (
             start(ForkModule::AudioStream, None),
-            format!("api uuid_audio_stream ^^|{UUID}|start|wss://voice.example.net/fs/J?token=a.b|mono|16000|{json}"),
+            format!(
+                "api uuid_audio_stream ^^|{UUID}|start|wss://voice.example.net/fs/J?token=a.b|mono|16000|{json}"
+            ),
         ),
     ] {
         assert_eq!(bytes(&command), format!("{line}\n\n"));
@@ -238,10 +328,24 @@ fn a_fork_is_started_by_the_recipe_that_survives_the_switch() {
 
 #[test]
 fn raw_commands_only_ask() {
-    for good in ["status", "fifo list", "callcenter_config queue list agents q", "sofia status profile internal"] {
+    for good in [
+        "status",
+        "fifo list",
+        "callcenter_config queue list agents q",
+        "sofia status profile internal",
+    ] {
         RawCommand::new(good).unwrap();
     }
-    for bad in ["system reboot", "", "bgapi status", "sofia profile internal stop", "show ${system(x)}", "status\nx", "lua x", "statusx"] {
+    for bad in [
+        "system reboot",
+        "",
+        "bgapi status",
+        "sofia profile internal stop",
+        "show ${system(x)}",
+        "status\nx",
+        "lua x",
+        "statusx",
+    ] {
         RawCommand::new(bad).unwrap_err();
     }
 }
@@ -250,7 +354,11 @@ fn raw_commands_only_ask() {
 fn lists_are_bounded() {
     let many = |count: usize| SwitchCommand::SetVariables {
         uuid: uuid(),
-        variables: (0..count).map(|n| (VariableName::new(&format!("v{n}")).unwrap(), VariableValue::new("x").unwrap())).collect(),
+        variables: (0..count)
+            .map(|n| {
+                (VariableName::new(&format!("v{n}")).unwrap(), VariableValue::new("x").unwrap())
+            })
+            .collect(),
     };
     assert!(many(64).check().is_ok());
     assert_eq!(many(65).check().unwrap_err().to_string(), "65 variables; 64 are the limit");
@@ -261,13 +369,20 @@ fn lists_are_bounded() {
 }
 
 /// The typed command of a recorded line, where there is one for it.
-fn typed(line: &str) -> Option<SwitchCommand> {
+pub(crate) fn typed(line: &str) -> Option<SwitchCommand> {
     use SwitchCommand as C;
+    if line.starts_with("sendmsg") {
+        return executed(line);
+    }
     let words: Vec<&str> = line.split(' ').collect();
     let uuid = |n: usize| words.get(n).and_then(|uuid| ChannelUuid::new(uuid).ok());
     let fork_of = |api: &str, n: usize| ForkName {
         uuid: uuid(2).unwrap(),
-        module: if api == "uuid_audio_stream" { ForkModule::AudioStream } else { ForkModule::AudioFork },
+        module: if api == "uuid_audio_stream" {
+            ForkModule::AudioStream
+        } else {
+            ForkModule::AudioFork
+        },
         bug: words.get(n).map(|bug| word(bug)),
     };
     let to = |n: usize| Extension {
@@ -277,10 +392,13 @@ fn typed(line: &str) -> Option<SwitchCommand> {
     };
     Some(match words[..] {
         ["api", "uuid_exists", _] => C::Exists { uuid: uuid(2)? },
-        ["api", "uuid_getvar", _, name] => C::GetVariable { uuid: uuid(2)?, name: VariableName::new(name).unwrap() },
-        ["api", "uuid_setvar", _, name, ..] => {
-            C::SetVariables { uuid: uuid(2)?, variables: variables(&[(name, &words[4..].join(" "))]) }
+        ["api", "uuid_getvar", _, name] => {
+            C::GetVariable { uuid: uuid(2)?, name: VariableName::new(name).unwrap() }
         }
+        ["api", "uuid_setvar", _, name, ..] => C::SetVariables {
+            uuid: uuid(2)?,
+            variables: variables(&[(name, &words[4..].join(" "))]),
+        },
         ["api", "uuid_setvar_multi", _, "a=1;b=2"] => {
             C::SetVariables { uuid: uuid(2)?, variables: variables(&[("a", "1"), ("b", "2")]) }
         }
@@ -289,8 +407,12 @@ fn typed(line: &str) -> Option<SwitchCommand> {
         ["api", "uuid_send_dtmf", _, digits] => {
             C::SendDigits { uuid: uuid(2)?, digits: Digits::new(digits).unwrap(), duration: None }
         }
-        ["api", "uuid_recv_dtmf", _, digits] => C::ReceiveDigits { uuid: uuid(2)?, digits: Digits::new(digits).unwrap() },
-        ["api", "uuid_audio", _, "stop"] => C::Mute { uuid: uuid(2)?, direction: Direction::Read, on: false },
+        ["api", "uuid_recv_dtmf", _, digits] => {
+            C::ReceiveDigits { uuid: uuid(2)?, digits: Digits::new(digits).unwrap() }
+        }
+        ["api", "uuid_audio", _, "stop"] => {
+            C::Mute { uuid: uuid(2)?, direction: Direction::Read, on: false }
+        }
         ["api", "uuid_broadcast", _, path, "aleg"] => C::Broadcast {
             uuid: uuid(2)?,
             what: Playable::File(MediaPath::new(path).unwrap()),
@@ -300,20 +422,30 @@ fn typed(line: &str) -> Option<SwitchCommand> {
         ["api", "uuid_break", _, "all"] => C::Break { uuid: uuid(2)?, all: true },
         ["api", "uuid_record", _, "start", path, limit] => C::Record {
             uuid: uuid(2)?,
-            action: RecordAction::Start { limit: Some(Duration::from_secs(limit.parse().unwrap())) },
+            action: RecordAction::Start {
+                limit: Some(Duration::from_secs(limit.parse().unwrap())),
+            },
             path: MediaPath::new(path).unwrap(),
         },
-        ["api", "uuid_record", _, "stop", path] => {
-            C::Record { uuid: uuid(2)?, action: RecordAction::Stop, path: MediaPath::new(path).unwrap() }
+        ["api", "uuid_record", _, "stop", path] => C::Record {
+            uuid: uuid(2)?,
+            action: RecordAction::Stop,
+            path: MediaPath::new(path).unwrap(),
+        },
+        ["api", "uuid_kill", _, cause] => {
+            C::HangUp { uuid: uuid(2)?, cause: Cause::from_name(cause) }
         }
-        ["api", "uuid_kill", _, cause] => C::HangUp { uuid: uuid(2)?, cause: Cause::from_name(cause) },
         ["api", "uuid_transfer", _, app, "inline"] => C::TransferInline {
             uuid: uuid(2)?,
             leg: TransferLeg::Own,
             actions: vec![Application::new(app, "").unwrap()],
         },
-        ["api", "uuid_transfer", _, "-both", ..] => C::Transfer { uuid: uuid(2)?, leg: TransferLeg::Both, to: to(4) },
-        ["api", "uuid_transfer", _, ..] => C::Transfer { uuid: uuid(2)?, leg: TransferLeg::Own, to: to(3) },
+        ["api", "uuid_transfer", _, "-both", ..] => {
+            C::Transfer { uuid: uuid(2)?, leg: TransferLeg::Both, to: to(4) }
+        }
+        ["api", "uuid_transfer", _, ..] => {
+            C::Transfer { uuid: uuid(2)?, leg: TransferLeg::Own, to: to(3) }
+        }
         ["api", "uuid_park", _] => C::Park { uuid: uuid(2)? },
         ["api", "uuid_hold", "off", _] => C::Unhold { uuid: uuid(3)? },
         ["api", "uuid_hold", _] => C::Hold { uuid: uuid(2)? },
@@ -338,14 +470,79 @@ fn typed(line: &str) -> Option<SwitchCommand> {
         ["api", "status"] | ["api", "show", ..] | ["api", "sofia", ..] => {
             C::Raw(RawCommand::new(line.strip_prefix("api ").unwrap()).unwrap())
         }
-        ["api", "conference", name, "json_list"] => C::Conference { name: word(name), command: ConferenceCommand::List },
+        ["api", "conference", name, "json_list"] => {
+            C::Conference { name: word(name), command: ConferenceCommand::List }
+        }
         ["api", "conference", name, "mute", "all"] => {
             C::Conference { name: word(name), command: ConferenceCommand::Mute(Member::All) }
         }
-        ["sendmsg", _] => return None,
         _ => return None,
     })
 }
+
+/// An application run by `sendmsg`.
+fn executed(line: &str) -> Option<SwitchCommand> {
+    let mut lines = line.lines();
+    let uuid = ChannelUuid::new(lines.next()?.strip_prefix("sendmsg ")?).ok()?;
+    let headers: Vec<_> = lines.map(|line| line.split_once(": ")).collect::<Option<_>>()?;
+    let get =
+        |wanted: &str| headers.iter().find(|(name, _)| *name == wanted).map(|(_, value)| *value);
+    if get("call-command") != Some("execute") || get("content-length").is_some() {
+        return None;
+    }
+    let application =
+        Application::new(get("execute-app-name")?, get("execute-app-arg").unwrap_or("")).unwrap();
+    Some(SwitchCommand::Execute { uuid, application, tag: None, lock: get("event-lock").is_some() })
+}
+
+/// What is recorded and is no typed command, by how it begins: the link's own, what needs no word of ours, and errors
+/// made on purpose.
+const NOT_TYPED: &[&str] = &[
+    "auth ",
+    "event ",
+    "event\n",
+    "nixevent ",
+    "noevents",
+    "filter",
+    "log ",
+    "nolog",
+    "linger",
+    "nolinger",
+    "divert_events ",
+    "getvar ",
+    "myevents",
+    "sendmsg",
+    "sendevent ",
+    "connect",
+    "exit",
+    "bgapi",
+    "nosuchcommand",
+    "api nosuchapi",
+    "api originate",
+    "api global_getvar ",
+    "api eval ",
+    "api expr ",
+    "api create_uuid",
+    "api strftime",
+    "api hostname",
+    "api fsctl ",
+    "api reload ",
+    "api uuid_displace ",
+    "api conference ",
+    // Without a cause, a leg or an encoding, which ours always name; to nobody; with a level.
+    "api uuid_kill",
+    "api uuid_broadcast ",
+    "api uuid_dump ",
+    "api uuid_setvar\n",
+    "api uuid_hold 0",
+    "api uuid_hold toggle ",
+    "api uuid_park 0",
+    "api uuid_bridge 0 1",
+    "api uuid_audio ",
+    // Starts are compared by their arguments; texts go in another form.
+    "api uuid_audio_fork",
+    "api uuid_audio_stream",
+];
 
 #[test]
 fn recorded_commands_are_made_byte_by_byte_by_typed_ones() {
@@ -354,7 +551,12 @@ fn recorded_commands_are_made_byte_by_byte_by_typed_ones() {
         for block in &capture.blocks {
             let Block::Sent(sent) = block else { continue };
             let sent = std::str::from_utf8(sent).unwrap();
-            let Some(command) = typed(sent.trim_end_matches('\n')) else { continue };
+            let Some(command) = typed(sent.trim_end_matches('\n')) else {
+                let known = NOT_TYPED.iter().any(|start| sent.starts_with(start))
+                    || sent.starts_with(|c: char| c.is_ascii_digit());
+                assert!(known, "{}: {sent:?}", capture.name);
+                continue;
+            };
             // The recorded client ran two of them in the background.
             let sent = sent.replace("bgapi uuid_audio_fork", "api uuid_audio_fork");
             assert_eq!(bytes(&command), sent, "{}", capture.name);
@@ -363,7 +565,7 @@ fn recorded_commands_are_made_byte_by_byte_by_typed_ones() {
         }
     }
     assert!(made > 150, "{made} commands");
-    assert!(names.len() >= 22, "{names:?}");
+    assert!(names.len() >= 24, "{names:?}");
 }
 
 #[test]
@@ -373,15 +575,29 @@ fn recorded_fork_starts_carry_the_same_arguments() {
         for block in &capture.blocks {
             let Block::Sent(sent) = block else { continue };
             let sent = std::str::from_utf8(sent).unwrap().trim_end_matches('\n');
-            let Some((api, arguments)) = sent.strip_prefix("api uuid_audio_").and_then(|rest| rest.split_once(' ')) else { continue };
+            let Some((api, arguments)) =
+                sent.strip_prefix("api uuid_audio_").and_then(|rest| rest.split_once(' '))
+            else {
+                continue;
+            };
             let parts = split(arguments, ' ', if api == "fork" { 10 } else { 6 });
             let [channel, start, url, mix, rate, rest @ ..] = &parts[..] else { continue };
-            let (Ok(url), Some(rate)) = (ForkUrl::new(url), rate.replace('k', "000").parse().ok().and_then(SampleRate::from_hz)) else { continue };
+            let (Ok(url), Some(rate)) = (
+                ForkUrl::new(url),
+                rate.replace('k', "000").parse().ok().and_then(SampleRate::from_hz),
+            ) else {
+                continue;
+            };
             let mix = [Mix::Mono, Mix::Mixed, Mix::Stereo].into_iter().find(|m| m.name() == mix);
             let (Some(mix), "start") = (mix, start.as_str()) else { continue };
             let json = rest.iter().find(|part| part.starts_with('{'));
-            let Ok(json) = json.map(|json| serde_json::from_str::<serde_json::Value>(json)).transpose() else { continue };
-            let back = (rest.len() == 5 && rest[3] == "true").then(|| SampleRate::from_hz(rest[4].parse().unwrap()).unwrap());
+            let Ok(json) =
+                json.map(|json| serde_json::from_str::<serde_json::Value>(json)).transpose()
+            else {
+                continue;
+            };
+            let back = (rest.len() == 5 && rest[3] == "true")
+                .then(|| SampleRate::from_hz(rest[4].parse().unwrap()).unwrap());
             let bug = rest.first().filter(|part| !part.starts_with('{'));
             let module = match (api, back) {
                 ("stream", _) => ForkModule::AudioStream,
@@ -389,18 +605,27 @@ fn recorded_fork_starts_carry_the_same_arguments() {
                 _ => ForkModule::AudioFork,
             };
             let command = SwitchCommand::ForkStart(Box::new(ForkStart {
-                fork: ForkName { uuid: ChannelUuid::new(channel).unwrap(), module, bug: bug.map(|bug| word(bug)) },
+                fork: ForkName {
+                    uuid: ChannelUuid::new(channel).unwrap(),
+                    module,
+                    bug: bug.map(|bug| word(bug)),
+                },
                 url,
                 mix,
                 rate,
-                metadata: json.as_ref().map(|json| Metadata::new(json.as_object().unwrap()).unwrap()),
+                metadata: json
+                    .as_ref()
+                    .map(|json| Metadata::new(json.as_object().unwrap()).unwrap()),
                 back,
             }));
             let ours = command.line();
             let ours = split(ours.split_once(' ').unwrap().1, ' ', 10);
             assert_eq!(ours[..4], parts[..4], "{}", capture.name);
             assert_eq!(ours[4], rate.hz().to_string());
-            let ours_json = ours.iter().find(|part| part.starts_with('{')).map(|json| serde_json::from_str(json).unwrap());
+            let ours_json = ours
+                .iter()
+                .find(|part| part.starts_with('{'))
+                .map(|json| serde_json::from_str(json).unwrap());
             assert_eq!(ours_json, json, "{}", capture.name);
             if let Some(bug) = bug {
                 assert_eq!(&ours[5], bug);
@@ -477,7 +702,7 @@ proptest! {
             commands.push(C::Conference { name: Word::new("c").unwrap(), command: ConferenceCommand::Dial { dial, number: Word::new("1").unwrap(), name } });
         }
         let mut map = serde_json::Map::new();
-        map.insert(a.clone(), serde_json::Value::String(b.clone()));
+        map.insert(a.clone(), serde_json::Value::String(b));
         let url = ForkUrl::new(&format!("ws://h/{a}"));
         if let (Ok(metadata), Ok(url)) = (Metadata::new(&map), url.or_else(|_| ForkUrl::new("ws://h/"))) {
             commands.push(C::ForkStart(Box::new(ForkStart {
@@ -507,9 +732,9 @@ proptest! {
         let expected: Vec<String> = values.iter().map(|value| format!("v={}", value.replace("${", "$ {"))).collect();
         let many = SwitchCommand::SetVariables { uuid: uuid(), variables: variables(&pairs) }.line();
         let list = many.strip_prefix(&format!("uuid_setvar_multi {UUID} ")).unwrap();
-        prop_assert_eq!(split(list, ';', 64), expected.clone());
+        prop_assert_eq!(split(list, ';', 64), expected.as_slice());
         let one = SwitchCommand::SetVariables { uuid: uuid(), variables: variables(&pairs[..1]) }.line();
         let parts = split(one.strip_prefix("uuid_setvar ").unwrap(), ' ', 3);
-        prop_assert_eq!(format!("v={}", parts[2]), expected[0].clone());
+        prop_assert_eq!(format!("v={}", parts[2]), expected[0].as_str());
     }
 }

@@ -43,7 +43,10 @@ pub(crate) fn check(
 /// Refuses what the switch would replace by a variable or by the result of an API command.
 pub(crate) fn check_expansion(what: &'static str, text: &str) -> Result<(), CommandError> {
     if text.contains("${") {
-        return Err(CommandError::Form { what, problem: "holds \"${\", which the switch would expand" });
+        return Err(CommandError::Form {
+            what,
+            problem: "holds \"${\", which the switch would expand",
+        });
     }
     Ok(())
 }
@@ -125,10 +128,16 @@ impl Word {
         const WHAT: &str = "the argument";
         check(WHAT, text, 255, is_plain)?;
         if text.starts_with('-') {
-            return Err(CommandError::Form { what: WHAT, problem: "begins with \"-\" like an option" });
+            return Err(CommandError::Form {
+                what: WHAT,
+                problem: "begins with \"-\" like an option",
+            });
         }
         if text.eq_ignore_ascii_case("undef") {
-            return Err(CommandError::Form { what: WHAT, problem: "is \"undef\", which means none" });
+            return Err(CommandError::Form {
+                what: WHAT,
+                problem: "is \"undef\", which means none",
+            });
         }
         Ok(Self(text.into()))
     }
@@ -138,7 +147,22 @@ fn is_plain(c: char) -> bool {
     c.is_ascii_graphic()
         && !matches!(
             c,
-            '\'' | '"' | '\\' | '^' | '|' | ',' | '(' | ')' | '{' | '}' | '[' | ']' | '<' | '>' | '$' | '&' | '`'
+            '\'' | '"'
+                | '\\'
+                | '^'
+                | '|'
+                | ','
+                | '('
+                | ')'
+                | '{'
+                | '}'
+                | '['
+                | ']'
+                | '<'
+                | '>'
+                | '$'
+                | '&'
+                | '`'
         )
 }
 
@@ -157,11 +181,26 @@ impl MediaPath {
                 && !c.is_whitespace()
                 && !matches!(
                     c,
-                    '\'' | '"' | '\\' | '^' | '|' | '$' | '{' | '}' | '[' | ']' | '<' | '>' | '&' | '`'
+                    '\'' | '"'
+                        | '\\'
+                        | '^'
+                        | '|'
+                        | '$'
+                        | '{'
+                        | '}'
+                        | '['
+                        | ']'
+                        | '<'
+                        | '>'
+                        | '&'
+                        | '`'
                 )
         })?;
         if path.starts_with('-') {
-            return Err(CommandError::Form { what: WHAT, problem: "begins with \"-\" like an option" });
+            return Err(CommandError::Form {
+                what: WHAT,
+                problem: "begins with \"-\" like an option",
+            });
         }
         if path.contains("::") {
             return Err(CommandError::Form {
@@ -189,7 +228,10 @@ impl DialString {
             return Err(CommandError::Form { what: WHAT, problem: "holds \":_:\"" });
         }
         if !text.contains('/') || text.starts_with('-') {
-            return Err(CommandError::Form { what: WHAT, problem: "names no endpoint such as \"user/1000\"" });
+            return Err(CommandError::Form {
+                what: WHAT,
+                problem: "names no endpoint such as \"user/1000\"",
+            });
         }
         Ok(Self(text.into()))
     }
@@ -279,9 +321,12 @@ word! {
 impl Digits {
     /// `digits`: 1 to 90 of `0`-`9`, `*`, `#`, `A`-`D`, and `w` (half a second) or `W` (a second).
     pub fn new(digits: &str) -> Result<Self, CommandError> {
-        check("the digits", digits, 90, |c| {
-            matches!(c, '0'..='9' | '*' | '#' | 'A'..='D' | 'a'..='d' | 'w' | 'W')
-        })?;
+        check(
+            "the digits",
+            digits,
+            90,
+            |c| matches!(c, '0'..='9' | '*' | '#' | 'A'..='D' | 'a'..='d' | 'w' | 'W'),
+        )?;
         Ok(Self(digits.into()))
     }
 }
@@ -299,13 +344,22 @@ mod tests {
             (Word::new("-bleg").map(drop), "the argument begins with \"-\" like an option"),
             (Word::new("undef").map(drop), "the argument is \"undef\", which means none"),
             (Word::new("^^|a|b").map(drop), "the argument holds '^' at byte 0"),
-            (Word::new(&"9".repeat(256)).map(drop), "the argument is 256 bytes long; 255 are the limit"),
+            (
+                Word::new(&"9".repeat(256)).map(drop),
+                "the argument is 256 bytes long; 255 are the limit",
+            ),
             (ChannelUuid::new("off").map(drop), "the channel's uuid is none"),
             (ChannelUuid::new("a b-c-d-e-f").map(drop), "the channel's uuid holds ' ' at byte 1"),
-            (MediaPath::new("system::rm").map(drop), "the file holds \"::\", which would name an application"),
+            (
+                MediaPath::new("system::rm").map(drop),
+                "the file holds \"::\", which would name an application",
+            ),
             (MediaPath::new("/a/b c").map(drop), "the file holds ' ' at byte 4"),
             (DialString::new("{a=1}user/1").map(drop), "the dial string holds '{' at byte 0"),
-            (DialString::new("1000").map(drop), "the dial string names no endpoint such as \"user/1000\""),
+            (
+                DialString::new("1000").map(drop),
+                "the dial string names no endpoint such as \"user/1000\"",
+            ),
             (VariableName::new("a=b").map(drop), "the variable's name holds '=' at byte 1"),
             (VariableValue::new("a\0b").map(drop), "the variable's value holds '\\0' at byte 1"),
             (
@@ -326,12 +380,18 @@ mod tests {
         MediaPath::new("/var/lib/freeswitch/tmp/13bc6df5-dbf8_0.tmp.r8").unwrap();
         DialString::new("user/1000@example.net,user/1001@example.net|sofia/gateway/t/49").unwrap();
         assert_eq!(VariableValue::new("${x}").unwrap().as_str(), "$ {x}");
-        assert_eq!(AppArgs::with_variables("default ${domain} 1").unwrap().as_str(), "default ${domain} 1");
+        assert_eq!(
+            AppArgs::with_variables("default ${domain} 1").unwrap().as_str(),
+            "default ${domain} 1"
+        );
     }
 
     #[test]
     fn random_names_are_uuids_of_version_4() {
         assert_eq!(ChannelUuid::from_random(0).as_str(), "00000000-0000-4000-8000-000000000000");
-        assert_eq!(ChannelUuid::from_random(u128::MAX).as_str(), "ffffffff-ffff-4fff-bfff-ffffffffffff");
+        assert_eq!(
+            ChannelUuid::from_random(u128::MAX).as_str(),
+            "ffffffff-ffff-4fff-bfff-ffffffffffff"
+        );
     }
 }

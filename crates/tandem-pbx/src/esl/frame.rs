@@ -66,9 +66,11 @@ impl Frame {
         header(&self.head, name)
     }
 
-    /// The text of `Reply-Text`; it is URL-encoded in the answer to `connect`, where the channel's headers are the reply's.
+    /// The text of `Reply-Text`; it is URL-encoded in the answer to `connect`, where the channel's headers are the
+    /// reply's.
     pub(crate) fn reply_text(&self) -> String {
-        let text = String::from_utf8_lossy(self.header("Reply-Text").unwrap_or_default()).into_owned();
+        let text =
+            String::from_utf8_lossy(self.header("Reply-Text").unwrap_or_default()).into_owned();
         match text.strip_prefix("%2B") {
             Some(rest) => format!("+{}", rest.replace("%0A", "")),
             None => text,
@@ -86,8 +88,10 @@ impl Frame {
             FrameKind::EventJson => EventHeaders::from_json(&self.body),
             FrameKind::EventPlain => {
                 let (headers, rest) = EventHeaders::from_lines(&self.body, true);
-                let length = headers.get("Content-Length").and_then(|length| length.parse::<usize>().ok());
-                let body = length.map(|length| String::from_utf8_lossy(&rest[..length.min(rest.len())]));
+                let length =
+                    headers.get("Content-Length").and_then(|length| length.parse::<usize>().ok());
+                let body =
+                    length.map(|length| String::from_utf8_lossy(&rest[..length.min(rest.len())]));
                 let pairs = headers.iter().chain(body.as_deref().map(|body| ("_body", body)));
                 Some(EventHeaders::from_pairs(pairs))
             }
@@ -120,8 +124,14 @@ enum State {
     #[default]
     Head,
     /// The header block is read; the body begins at `body` of the buffer.
-    Body { head: Vec<u8>, length: usize },
-    Skip { head: Vec<u8>, left: usize },
+    Body {
+        head: Vec<u8>,
+        length: usize,
+    },
+    Skip {
+        head: Vec<u8>,
+        left: usize,
+    },
 }
 
 impl FrameReader {

@@ -6,7 +6,8 @@ use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 
 /// The headers of an event or of a channel: names with values, found by name.
 ///
-/// Names are as the switch writes them: `Unique-ID`, `variable_sip_call_id`. Of a name that comes twice the first counts.
+/// Names are as the switch writes them: `Unique-ID`, `variable_sip_call_id`. Of a name that comes twice the first
+/// counts.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct EventHeaders {
     text: String,
@@ -170,8 +171,10 @@ impl<'de> Visitor<'de> for Collect {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<EventHeaders, A::Error> {
-        let mut headers =
-            EventHeaders { text: String::with_capacity(self.room), entries: Vec::with_capacity(256) };
+        let mut headers = EventHeaders {
+            text: String::with_capacity(self.room),
+            entries: Vec::with_capacity(256),
+        };
         while let Some(name) = map.next_key_seed(Str)? {
             let value = map.next_value_seed(Value)?;
             headers.push(&name, &value);

@@ -9,10 +9,11 @@ use crate::{ForkModule, MediaPath};
 pub enum ForkEvent {
     /// The websocket is open.
     Connected,
-    /// It could not be opened. The fork stays attached and needs a stop before the next start, but where it is
-    /// `detached` already.
+    /// It could not be opened, or (`mod_audio_stream`) it broke. The fork stays attached and needs a stop before the next
+    /// start; where it is `detached` the module takes it off by itself, about now, and the stop may find it gone.
     Failed { reason: String, detached: bool },
-    /// The far end closed it, or it was lost (`code` is not known then). The fork stays attached and needs a stop before the next start.
+    /// The far end closed it, or it was lost (`code` is not known then). The fork stays attached and needs a stop
+    /// before the next start.
     Disconnected { code: Option<u16>, reason: String },
     /// The far end does not read: audio was thrown away. Told once.
     Overrun,

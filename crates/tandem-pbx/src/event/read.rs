@@ -34,7 +34,8 @@ impl ChannelEvent {
         let headers = Arc::new(headers);
         let told = |uuid: ChannelUuid, peer: ChannelUuid| {
             // The headers are of one leg only; to the other they would tell somebody else's variables.
-            let headers = if own.as_ref() == Some(&uuid) { Arc::clone(&headers) } else { Arc::default() };
+            let headers =
+                if own.as_ref() == Some(&uuid) { Arc::clone(&headers) } else { Arc::default() };
             let kind = if bridged { Kind::Bridged { peer } } else { Kind::Unbridged { peer } };
             Self { uuid, kind, headers }
         };
@@ -63,14 +64,18 @@ fn kind(name: &str, headers: &EventHeaders) -> Option<Kind> {
         "CHANNEL_EXECUTE_COMPLETE" => Kind::ExecuteComplete {
             app: get("Application"),
             args: get("Application-Data"),
-            response: some("Application-Response").filter(|said| said != "_none_").unwrap_or_default(),
+            response: some("Application-Response")
+                .filter(|said| said != "_none_")
+                .unwrap_or_default(),
             tag: some("Application-UUID"),
         },
         "DTMF" => Kind::Digit {
             digit: headers.get("DTMF-Digit")?.chars().next().and_then(Digit::new)?,
             // Samples at 8 kHz, whatever the codec.
             duration: Duration::from_micros(
-                125 * u64::from(headers.get("DTMF-Duration").and_then(|n| n.parse::<u16>().ok()).unwrap_or(0)),
+                125 * u64::from(
+                    headers.get("DTMF-Duration").and_then(|n| n.parse::<u16>().ok()).unwrap_or(0),
+                ),
             ),
             source: match headers.get("DTMF-Source") {
                 Some("RTP") => DigitSource::Rtp,

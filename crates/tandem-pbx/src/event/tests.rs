@@ -47,7 +47,9 @@ fn short(event: &ChannelEvent) -> String {
             format!("digit {} {} ms {source:?}", digit.as_char(), duration.as_millis())
         }
         Kind::PlaybackStarted { file } => format!("plays {file}"),
-        Kind::PlaybackStopped { file, broken } => format!("{} {file}", if *broken { "broken" } else { "played" }),
+        Kind::PlaybackStopped { file, broken } => {
+            format!("{} {file}", if *broken { "broken" } else { "played" })
+        }
         Kind::RecordStarted { path } => format!("records {path}"),
         Kind::RecordStopped { path } => format!("recorded {path}"),
         Kind::BugStarted { function } => format!("bug {function}"),
@@ -57,13 +59,18 @@ fn short(event: &ChannelEvent) -> String {
         Kind::HungUpComplete { cause } => format!("complete {cause}"),
         Kind::Destroyed => "gone".into(),
         Kind::Valet { lot, slot, action } => format!("valet {lot} {slot} {action}"),
-        Kind::Conference { name, action, member } => format!("conference {name} {action} {member:?}"),
+        Kind::Conference { name, action, member } => {
+            format!("conference {name} {action} {member:?}")
+        }
         Kind::Other { name } => name.clone(),
     }
 }
 
 fn told(name: &str) -> Vec<String> {
-    events(name).iter().map(|event| format!("{} {}", &event.uuid.as_str()[..4], short(event))).collect()
+    events(name)
+        .iter()
+        .map(|event| format!("{} {}", &event.uuid.as_str()[..4], short(event)))
+        .collect()
 }
 
 #[test]
@@ -89,8 +96,24 @@ fn every_recorded_event_of_a_channel_is_told() {
         }
     }
     let others: Vec<_> = others.iter().map(String::as_str).collect();
-    assert_eq!(others, ["CALL_UPDATE", "CHANNEL_CALLSTATE", "CHANNEL_ORIGINATE", "CHANNEL_OUTGOING", "CHANNEL_STATE", "CODEC"]);
-    for (name, least) in [("CUSTOM", 180), ("CHANNEL_BRIDGE", 6), ("DTMF", 15), ("PLAYBACK_STOP", 11), ("CHANNEL_DESTROY", 3)] {
+    assert_eq!(
+        others,
+        [
+            "CALL_UPDATE",
+            "CHANNEL_CALLSTATE",
+            "CHANNEL_ORIGINATE",
+            "CHANNEL_OUTGOING",
+            "CHANNEL_STATE",
+            "CODEC"
+        ]
+    );
+    for (name, least) in [
+        ("CUSTOM", 180),
+        ("CHANNEL_BRIDGE", 6),
+        ("DTMF", 15),
+        ("PLAYBACK_STOP", 11),
+        ("CHANNEL_DESTROY", 3),
+    ] {
         assert!(kinds[name] >= least, "{name}: {}", kinds[name]);
     }
 }
@@ -98,7 +121,10 @@ fn every_recorded_event_of_a_channel_is_told() {
 #[test]
 fn a_call_bridged_held_and_bridged_again() {
     assert_eq!(
-        told("esl/bridge_hold_unbridge").into_iter().filter(|told| !told.ends_with("CALL_UPDATE")).collect::<Vec<_>>(),
+        told("esl/bridge_hold_unbridge")
+            .into_iter()
+            .filter(|told| !told.ends_with("CALL_UPDATE"))
+            .collect::<Vec<_>>(),
         [
             "5e55 answered",
             "5e55 parked",
@@ -118,7 +144,9 @@ fn a_call_bridged_held_and_bridged_again() {
             "971a complete NORMAL_CLEARING",
         ]
     );
-    let bridged = events("esl/bridge_hold_unbridge").into_iter().filter(|event| matches!(event.kind, Kind::Bridged { .. }));
+    let bridged = events("esl/bridge_hold_unbridge")
+        .into_iter()
+        .filter(|event| matches!(event.kind, Kind::Bridged { .. }));
     let bridged: Vec<_> = bridged.take(2).collect();
     assert_eq!(bridged[0].variable("sip_from_user"), Some("caller"));
     assert!(bridged[1].headers.is_empty(), "the partner is not told the caller's variables");
@@ -163,7 +191,9 @@ fn playing_breaking_and_recording() {
         assert!(told.iter().any(|told| told == expected), "{expected}: {told:#?}");
     }
     let tag = events("esl/sendmsg").into_iter().find_map(|event| match event.kind {
-        Kind::ExecuteComplete { app, response, tag, .. } if app == "play_and_get_digits" => Some((response, tag)),
+        Kind::ExecuteComplete { app, response, tag, .. } if app == "play_and_get_digits" => {
+            Some((response, tag))
+        }
         _ => None,
     });
     assert_eq!(tag.unwrap().1.as_deref(), Some("22222222-2222-4222-8222-222222222222"));
@@ -187,10 +217,16 @@ fn what_the_fork_modules_report() {
         ("fork/handshake_other_subprotocol", vec![failed("HS: PROTOCOL malformed", false)]),
         ("fork/handshake_slow_101_12s", vec![failed("Timed out waiting server reply", false)]),
         ("fork/server_stops_reading", vec![ForkEvent::Connected, ForkEvent::Overrun]),
-        ("stream/connect_refused_and_errors", vec![failed("Connection refused (system error 111)", true)]),
+        (
+            "stream/connect_refused_and_errors",
+            vec![failed("Connection refused (system error 111)", true)],
+        ),
         ("stream/handshake_slow_101_1s", vec![failed("Timeout", true)]),
         ("stream/server_close_1000", vec![ForkEvent::Connected, lost(Some(1000), "bye")]),
-        ("stream/server_close_1011", vec![ForkEvent::Connected, lost(Some(1011), "internal error")]),
+        (
+            "stream/server_close_1011",
+            vec![ForkEvent::Connected, lost(Some(1011), "internal error")],
+        ),
         (
             "stream/server_tcp_reset",
             vec![ForkEvent::Connected, failed("Connection reset by peer (system error 104)", true)],
@@ -214,7 +250,8 @@ fn what_the_fork_modules_report() {
     }
 
     let files = |name: &str| -> Vec<_> {
-        let file = |event: &ChannelEvent| Some(event.play_file()?.as_str().rsplit('_').next()?.to_owned());
+        let file =
+            |event: &ChannelEvent| Some(event.play_file()?.as_str().rsplit('_').next()?.to_owned());
         events(name).iter().filter_map(file).collect()
     };
     assert_eq!(files("stream/server_messages_streamaudio"), ["0.tmp.r8", "1.tmp.r16", "2.tmp.wav"]);
@@ -227,7 +264,11 @@ fn what_the_fork_modules_report() {
         ("no JSON", None, None),
     ] {
         let ForkEvent::PlayFile { file, id, .. } = play(body) else { panic!("{body}") };
-        assert_eq!((file.as_ref().map(MediaPath::as_str), id.as_deref()), (wanted_file, wanted_id), "{body}");
+        assert_eq!(
+            (file.as_ref().map(MediaPath::as_str), id.as_deref()),
+            (wanted_file, wanted_id),
+            "{body}"
+        );
     }
 }
 
@@ -250,7 +291,9 @@ fn causes_of_calls_that_failed() {
     let causes: Vec<_> = events("esl/originate_failure_hangup_events")
         .into_iter()
         .filter_map(|event| match event.kind {
-            Kind::HungUpComplete { cause } => Some((cause.name().to_owned(), cause.cause(), cause.sip_status())),
+            Kind::HungUpComplete { cause } => {
+                Some((cause.name().to_owned(), cause.cause(), cause.sip_status()))
+            }
             _ => None,
         })
         .collect();

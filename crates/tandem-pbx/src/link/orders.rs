@@ -83,7 +83,9 @@ impl Link {
             Phase::Up if self.waiting.len() >= MAX_WAITING => Some(SwitchError::Busy),
             Phase::Up => None,
             _ if !kept || self.is_outbound() => Some(SwitchError::Down),
-            _ if self.kept.len() >= MAX_KEPT || self.kept_bytes >= MAX_KEPT_BYTES => Some(SwitchError::Busy),
+            _ if self.kept.len() >= MAX_KEPT || self.kept_bytes >= MAX_KEPT_BYTES => {
+                Some(SwitchError::Busy)
+            }
             _ => None,
         };
         if let Some(error) = refusal {
@@ -130,7 +132,11 @@ impl Link {
     /// The last thing to be said: goodbye, after all that waits.
     pub(super) fn say_last(&mut self, now: Instant, step: Step) {
         let bytes = step.bytes();
-        self.waiting.push_back(Outgoing { bytes, what: What::Step(step), until: now + super::START_TIMEOUT });
+        self.waiting.push_back(Outgoing {
+            bytes,
+            what: What::Step(step),
+            until: now + super::START_TIMEOUT,
+        });
     }
 
     /// Writes what may be written.
@@ -210,8 +216,8 @@ impl Link {
         wire.chain(jobs).chain(waiting).chain(kept)
     }
 
-    /// Gives up on what is overdue. A command whose reply does not come is given up after 5 s, its reply swallowed when it comes
-    /// after all; when it does not come for another 5 s, the connection is.
+    /// Gives up on what is overdue. A command whose reply does not come is given up after 5 s, its reply swallowed
+    /// when it comes after all; when it does not come for another 5 s, the connection is.
     pub(super) fn give_up_due(&mut self, now: Instant) {
         let mut hangs = false;
         for at in 0..self.wire.len() {
@@ -232,8 +238,12 @@ impl Link {
                 }
             }
         }
-        let due: Vec<ChannelUuid> =
-            self.jobs.iter().filter(|(_, job)| job.due <= now).map(|(name, _)| name.clone()).collect();
+        let due: Vec<ChannelUuid> = self
+            .jobs
+            .iter()
+            .filter(|(_, job)| job.due <= now)
+            .map(|(name, _)| name.clone())
+            .collect();
         for name in due {
             if let Some(job) = self.jobs.remove(&name) {
                 self.reply(job.ticket, Err(SwitchError::TimedOut));
@@ -266,12 +276,15 @@ impl Link {
         }
     }
 
-    /// After a loss: what was written is in doubt, what was not is down, and what is kept waits for the next connection.
+    /// After a loss: what was written is in doubt, what was not is down, and what is kept waits for the next
+    /// connection.
     pub(super) fn settle_after_loss(&mut self, now: Instant) {
         let mut doubtful = Vec::new();
         for Awaited { what, again, .. } in std::mem::take(&mut self.wire) {
             match (what, again) {
-                (What::Order(order), Some(bytes)) if order.submitted + KEPT_FOR > now => self.keep(bytes, order),
+                (What::Order(order), Some(bytes)) if order.submitted + KEPT_FOR > now => {
+                    self.keep(bytes, order);
+                }
                 (What::Order(order), _) => match &order.job {
                     // It is among the jobs, too, and answered with them.
                     Some(job) if self.jobs.contains_key(job) => {}
@@ -308,7 +321,8 @@ impl Link {
         let mut jobs: Vec<Ticket> = self.jobs.drain().map(|(_, job)| job.ticket).collect();
         jobs.sort_unstable();
         answers.extend(jobs.into_iter().map(|ticket| (ticket, SwitchError::Unknown)));
-        let left = std::mem::take(&mut self.waiting).into_iter().chain(std::mem::take(&mut self.kept));
+        let left =
+            std::mem::take(&mut self.waiting).into_iter().chain(std::mem::take(&mut self.kept));
         for Outgoing { what, .. } in left {
             if let What::Order(order) = what {
                 answers.push((order.ticket, error.clone()));

@@ -29,7 +29,9 @@ pub enum SettingsError {
     Password,
     #[error("the password is empty")]
     NoPassword,
-    #[error("the user {name:?} holds a character other than letters, digits, \".\", \"-\", \"_\" and \"+\"")]
+    #[error(
+        "the user {name:?} holds a character other than letters, digits, \".\", \"-\", \"_\" and \"+\""
+    )]
     User { name: String },
     #[error("the address {address:?} is not host:port")]
     Address { address: String },
@@ -37,7 +39,11 @@ pub enum SettingsError {
 
 impl SwitchSettings {
     /// The switch `name` at `address`.
-    pub fn new(name: impl Into<String>, address: impl Into<String>, password: SecretString) -> Self {
+    pub fn new(
+        name: impl Into<String>,
+        address: impl Into<String>,
+        password: SecretString,
+    ) -> Self {
         Self { name: name.into(), address: address.into(), password, user: None }
     }
 
@@ -52,7 +58,8 @@ impl SwitchSettings {
         }
         if let Some(user) = &self.user {
             for name in [&user.name, &user.domain] {
-                let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '+');
+                let plain =
+                    |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '+');
                 if name.is_empty() || !name.chars().all(plain) {
                     return Err(SettingsError::User { name: name.clone() });
                 }
@@ -60,7 +67,11 @@ impl SwitchSettings {
         }
         let address = self.dialled();
         match address.rsplit_once(':') {
-            Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0) => Ok(()),
+            Some((host, port))
+                if !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0) =>
+            {
+                Ok(())
+            }
             _ => Err(SettingsError::Address { address: self.address.clone() }),
         }
     }
@@ -98,16 +109,35 @@ mod tests {
         assert_eq!(good.check(), Ok(()));
         assert_eq!(good.dialled(), "127.0.0.1:8021");
         assert_eq!(SwitchSettings { address: "pbx:9".into(), ..good.clone() }.dialled(), "pbx:9");
-        assert_eq!(SwitchSettings { address: "[::1]:9".into(), ..good.clone() }.dialled(), "[::1]:9");
+        assert_eq!(
+            SwitchSettings { address: "[::1]:9".into(), ..good.clone() }.dialled(),
+            "[::1]:9"
+        );
         let bad = |password: &str, address: &str, user: Option<(&str, &str)>| {
-            let user = user.map(|(name, domain)| SwitchUser { name: name.into(), domain: domain.into() });
-            SwitchSettings { name: "pbx".into(), address: address.into(), password: password.into(), user }.check()
+            let user =
+                user.map(|(name, domain)| SwitchUser { name: name.into(), domain: domain.into() });
+            SwitchSettings {
+                name: "pbx".into(),
+                address: address.into(),
+                password: password.into(),
+                user,
+            }
+            .check()
         };
         assert_eq!(bad("a\nb", "h", None), Err(SettingsError::Password));
         assert_eq!(bad("", "h", None), Err(SettingsError::NoPassword));
-        assert_eq!(bad("p", ":8021", None), Err(SettingsError::Address { address: ":8021".into() }));
-        assert_eq!(bad("p", "h:99999", None), Err(SettingsError::Address { address: "h:99999".into() }));
-        assert_eq!(bad("p", "h", Some(("a b", "c"))), Err(SettingsError::User { name: "a b".into() }));
+        assert_eq!(
+            bad("p", ":8021", None),
+            Err(SettingsError::Address { address: ":8021".into() })
+        );
+        assert_eq!(
+            bad("p", "h:99999", None),
+            Err(SettingsError::Address { address: "h:99999".into() })
+        );
+        assert_eq!(
+            bad("p", "h", Some(("a b", "c"))),
+            Err(SettingsError::User { name: "a b".into() })
+        );
         assert_eq!(bad("p", "h", Some(("a", "b.example"))), Ok(()));
         assert!(!format!("{good:?}").contains("ClueCon"));
     }

@@ -38,7 +38,10 @@ pub(super) enum Step {
     Connect,
     Linger,
     /// Hear this channel; the first one of an outbound socket decides whether filters can be had.
-    Filter { uuid: ChannelUuid, first: bool },
+    Filter {
+        uuid: ChannelUuid,
+        first: bool,
+    },
     FilterDelete(ChannelUuid),
     FilterJobs(ChannelUuid),
     MyEvents,
@@ -56,7 +59,9 @@ impl Step {
             }
             Self::Subscribe => format!("event json {EVENTS}"),
             Self::Channels => format!("api {}", SwitchCommand::ShowChannels.line()),
-            Self::Exists(uuid) => format!("api {}", SwitchCommand::Exists { uuid: uuid.clone() }.line()),
+            Self::Exists(uuid) => {
+                format!("api {}", SwitchCommand::Exists { uuid: uuid.clone() }.line())
+            }
             Self::Connect => "connect".to_owned(),
             Self::Linger => format!("linger {}", LINGER.as_secs()),
             Self::Filter { uuid, .. } => format!("filter Unique-ID {uuid}"),
@@ -73,7 +78,7 @@ impl Step {
 #[derive(Debug, Default)]
 pub(super) struct Listing {
     alive: HashSet<ChannelUuid>,
-    /// Watched ones that were asked about one by one.
+    /// Watched ones, asked for by name.
     asked: HashSet<ChannelUuid>,
     open: usize,
 }
@@ -107,9 +112,16 @@ impl Link {
                 self.ask(now, Step::Subscribe);
                 self.ask(now, Step::Channels);
             }
-            Step::Login => self.close(now, "wrong user or password for the event socket", Some(REFUSED_RETRY)),
-            Step::Version => self.facts.version = text.lines().next().unwrap_or_default().chars().take(128).collect(),
-            Step::Module(ForkModule::AudioStream) => self.facts.audio_stream = Reply::new(text).flag(),
+            Step::Login => {
+                self.close(now, "wrong user or password for the event socket", Some(REFUSED_RETRY));
+            }
+            Step::Version => {
+                self.facts.version =
+                    text.lines().next().unwrap_or_default().chars().take(128).collect();
+            }
+            Step::Module(ForkModule::AudioStream) => {
+                self.facts.audio_stream = Reply::new(text).flag();
+            }
             Step::Module(_) => self.facts.audio_fork = Reply::new(text).flag(),
             Step::Subscribe if good => {
                 if self.is_outbound() {
@@ -126,7 +138,7 @@ impl Link {
                     self.listing.alive.insert(uuid);
                 }
                 self.listing.open -= 1;
-                self.ask_the_doubtful(now);
+                self.ask_by_name(now);
             }
             Step::Connect => self.handle_channel_data(now, frame),
             Step::Filter { uuid, first: true } => {
@@ -147,18 +159,22 @@ impl Link {
         }
     }
 
-    /// The list is written with a delay and may be switched off or too long to be read: what is watched and not in it is asked for by name.
+    /// The list is written with a delay: a channel may be missing that is there, and one be in it that is gone. It
+    /// may be switched off, or too long to be read. It does for channels that nobody watches; the others are asked
+    /// for by name.
     fn handle_channels(&mut self, now: Instant, frame: &Frame, reply: &Reply) {
         let rows = if frame.skipped { Vec::new() } else { reply.channels().unwrap_or_default() };
-        self.listing.alive = rows.iter().filter_map(|row| ChannelUuid::new(&row.uuid).ok()).collect();
-        self.ask_the_doubtful(now);
+        let listed = rows.iter().filter_map(|row| ChannelUuid::new(&row.uuid).ok());
+        self.listing.alive = listed.filter(|uuid| !self.watched.contains(uuid)).collect();
+        self.ask_by_name(now);
     }
 
-    fn ask_the_doubtful(&mut self, now: Instant) {
-        let Listing { alive, asked, .. } = &self.listing;
-        let doubtful: Vec<ChannelUuid> =
-            self.watched.iter().filter(|uuid| !alive.contains(*uuid) && !asked.contains(*uuid)).cloned().collect();
-        for uuid in doubtful {
+    fn ask_by_name(&mut self, now: Instant) {
+        let asked = &self.listing.asked;
+        let open: Vec<ChannelUuid> = self.watched.difference(asked).cloned().collect();
+        for uuid in open {
+            // Watched since the list came: the answer counts, not the list.
+            self.listing.alive.remove(&uuid);
             self.listing.asked.insert(uuid.clone());
             self.listing.open += 1;
             self.ask(now, Step::Exists(uuid));

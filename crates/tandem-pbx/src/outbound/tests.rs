@@ -21,7 +21,8 @@ fn channel_data() -> String {
 }
 
 async fn listen(settings: OutboundSettings) -> (OutboundListener, SocketAddr) {
-    let listener = OutboundListener::bind(&["127.0.0.1:0".parse().unwrap()], settings).await.unwrap();
+    let listener =
+        OutboundListener::bind(&["127.0.0.1:0".parse().unwrap()], settings).await.unwrap();
     let address = listener.addresses()[0];
     (listener, address)
 }
@@ -50,7 +51,10 @@ async fn a_channel_is_handed_over_ordered_and_given_back() {
     let mut peer = connect(address).await;
     let mut channel = listener.accept().await.unwrap();
     assert_eq!(channel.uuid().as_str(), CHANNEL);
-    assert_eq!((channel.destination(), channel.caller(), channel.caller_name()), ("9030", "caller", "caller"));
+    assert_eq!(
+        (channel.destination(), channel.caller(), channel.caller_name()),
+        ("9030", "caller", "caller")
+    );
     assert!(!channel.is_answered());
     assert!(matches!(channel.state(), LinkState::Up(_)));
     let mut events = channel.take_events().unwrap();
@@ -63,7 +67,10 @@ async fn a_channel_is_handed_over_ordered_and_given_back() {
     peer.result("+OK\n").await;
     answer.await.unwrap();
 
-    let last = channel.submit(SwitchCommand::HangUp { uuid: channel.uuid().clone(), cause: HangupCause::UserBusy.into() });
+    let last = channel.submit(SwitchCommand::HangUp {
+        uuid: channel.uuid().clone(),
+        cause: HangupCause::UserBusy.into(),
+    });
     channel.release();
     assert_eq!(peer.command().await, format!("api uuid_kill {CHANNEL} USER_BUSY"));
     assert_eq!(peer.command().await, "exit");
@@ -99,16 +106,21 @@ async fn a_dropped_channel_goes_back_to_the_dialplan() {
 
 #[tokio::test]
 async fn there_is_room_for_so_many_and_for_switches_only() {
-    let (listener, address) = listen(OutboundSettings { max_channels: 1, ..OutboundSettings::default() }).await;
+    let (listener, address) =
+        listen(OutboundSettings { max_channels: 1, ..OutboundSettings::default() }).await;
     let mut first = Peer::new(TcpStream::connect(address).await.unwrap());
     assert_eq!(first.command().await, "connect");
     let mut second = TcpStream::connect(address).await.unwrap();
     assert_eq!(second.read(&mut [0; 16]).await.unwrap(), 0);
-    assert_eq!(listener.counts(), OutboundCounts { accepted: 1, refused_full: 1, refused_source: 0 });
+    assert_eq!(
+        listener.counts(),
+        OutboundCounts { accepted: 1, refused_full: 1, refused_source: 0 }
+    );
 
     let (arrivals, _taken) = mpsc::channel(1);
     let sources = vec!["10.1.0.0/16".parse().unwrap()];
-    let door = Door { sources, room: Arc::new(Semaphore::new(1)), counters: Arc::default(), arrivals };
+    let door =
+        Door { sources, room: Arc::new(Semaphore::new(1)), counters: Arc::default(), arrivals };
     assert!(door.is_source("10.1.2.3".parse().unwrap()));
     assert!(!door.is_source("10.2.2.3".parse().unwrap()));
     let (socket, _) = tokio::join!(TcpStream::connect(address), async {});

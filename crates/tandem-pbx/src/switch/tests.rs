@@ -50,12 +50,17 @@ impl Peer {
     }
 
     pub(crate) async fn result(&mut self, text: &str) {
-        self.say(&format!("Content-Type: api/response\nContent-Length: {}\n\n{text}", text.len())).await;
+        self.say(&format!("Content-Type: api/response\nContent-Length: {}\n\n{text}", text.len()))
+            .await;
     }
 
     pub(crate) async fn event(&mut self, name: &str, uuid: &str) {
         let json = format!("{{\"Event-Name\":\"{name}\",\"Unique-ID\":\"{uuid}\"}}");
-        self.say(&format!("Content-Length: {}\nContent-Type: text/event-json\n\n{json}", json.len())).await;
+        self.say(&format!(
+            "Content-Length: {}\nContent-Type: text/event-json\n\n{json}",
+            json.len()
+        ))
+        .await;
     }
 
     /// Greets and answers what is asked first.
@@ -71,6 +76,12 @@ impl Peer {
         self.reply("+OK event listener enabled json").await;
         assert_eq!(self.command().await, "api show channels as json");
         self.result(&format!("{{\"row_count\":1,\"rows\":[{{\"uuid\":\"{alive}\"}}]}}")).await;
+    }
+
+    /// Answers whether a watched channel is there.
+    async fn exists(&mut self, uuid: &str, exists: bool) {
+        assert_eq!(self.command().await, format!("api uuid_exists {uuid}"));
+        self.result(if exists { "true" } else { "false" }).await;
     }
 }
 
@@ -88,6 +99,7 @@ async fn commands_events_and_an_outage_over_a_real_socket() {
     let mut peer = Peer::new(listener.accept().await.unwrap().0);
     assert!(matches!(own.recv().await, Some(ChannelNotice::Down { .. })));
     peer.come_up(A).await;
+    peer.exists(A, true).await;
     switch.up().await.unwrap();
     assert_eq!(own.recv().await, Some(ChannelNotice::Alive));
 
@@ -107,11 +119,11 @@ async fn commands_events_and_an_outage_over_a_real_socket() {
     assert!(matches!(own.recv().await, Some(ChannelNotice::Down { .. })));
     assert!(matches!(switch.state(), LinkState::Down { .. }));
     assert_eq!(switch.execute(SwitchCommand::Park { uuid: uuid() }).await, Err(SwitchError::Down));
-    let kept = switch.submit(SwitchCommand::HangUp { uuid: uuid(), cause: HangupCause::UserBusy.into() });
+    let kept =
+        switch.submit(SwitchCommand::HangUp { uuid: uuid(), cause: HangupCause::UserBusy.into() });
     let mut peer = Peer::new(listener.accept().await.unwrap().0);
     peer.come_up("11111111-0000-4000-8000-000000000001").await;
-    assert_eq!(peer.command().await, format!("api uuid_exists {A}"));
-    peer.result("false").await;
+    peer.exists(A, false).await;
     assert_eq!(own.recv().await, Some(ChannelNotice::Gone));
     assert_eq!(peer.command().await, format!("api uuid_kill {A} USER_BUSY"));
     peer.result("-ERR No such channel!\n").await;

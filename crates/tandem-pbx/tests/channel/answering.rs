@@ -8,8 +8,7 @@ use tandem_pbx::{
 
 use crate::world::{World, fork_plan, hung_up, millis, ok, refused, secs, settings};
 
-const FORK_START: &str =
-    "uuid_audio_fork ^^|OWN|start|ws://127.0.0.1:9900/fork/jambonz|mono|16000|audio_fork||true|true|8000";
+const FORK_START: &str = "uuid_audio_fork ^^|OWN|start|ws://127.0.0.1:9900/fork/jambonz|mono|16000|audio_fork||true|true|8000";
 
 #[test]
 fn a_call_is_answered_then_forked() {
@@ -46,10 +45,7 @@ fn an_answered_channel_is_not_answered_again() {
     let mut world = World::new(ChannelSettings { answered: true, ..settings() });
     world.command(SignalCommand::Answer);
     assert_eq!(world.take_events(), [SignalEvent::Answered]);
-    assert_eq!(
-        world.take_short_lines(),
-        ["uuid_setvar OWN send_silence_when_idle -1", FORK_START]
-    );
+    assert_eq!(world.take_short_lines(), ["uuid_setvar OWN send_silence_when_idle -1", FORK_START]);
 }
 
 #[test]
@@ -104,10 +100,7 @@ fn an_answer_that_fails_ends_the_call() {
     world.next_answer("uuid_answer", refused("Operation Failed"));
     world.command(SignalCommand::Answer);
     assert_eq!(world.take_events(), [hung_up(HangupCause::NormalTemporaryFailure)]);
-    assert_eq!(
-        world.take_short_lines().last().unwrap(),
-        "uuid_kill OWN NORMAL_TEMPORARY_FAILURE"
-    );
+    assert_eq!(world.take_short_lines().last().unwrap(), "uuid_kill OWN NORMAL_TEMPORARY_FAILURE");
 }
 
 #[test]
@@ -196,7 +189,9 @@ fn variables_that_were_not_set_are_set_again_unless_newer_ones_came() {
         world.run(secs(2));
     }
     assert_eq!(world.take_lines().len(), 5);
-    assert!(matches!(&world.notes[..], [ChannelNote::VariableDropped { name, .. }] if name == "tandem_c"));
+    assert!(
+        matches!(&world.notes[..], [ChannelNote::VariableDropped { name, .. }] if name == "tandem_c")
+    );
 }
 
 #[test]
@@ -205,12 +200,22 @@ fn values_and_their_number_are_bounded() {
     world.command(annotate(&[("transcript", &"ä".repeat(8_000)), ("bad name", "1")]));
     let line = world.take_lines().remove(0);
     assert!((8_190..8_300).contains(&line.len()), "{}", line.len());
-    assert!(matches!(&world.notes[..], [ChannelNote::VariableDropped { name, .. }] if name == "bad name"));
+    assert!(
+        matches!(&world.notes[..], [ChannelNote::VariableDropped { name, .. }] if name == "bad name")
+    );
     world.hold_back("uuid_setvar");
     world.command(annotate(&[("x", "1")]));
     let many: Vec<_> = (0..100).map(|n| (format!("v{n}"), String::from("1"))).collect();
     world.command(SignalCommand::Annotate { variables: many });
     assert_eq!(world.notes.len(), 1 + 52);
+    // More than one order takes goes with several.
+    let mut world = World::talking();
+    let long = "x".repeat(8 << 10);
+    let many: Vec<_> = (0..40).map(|n| (format!("v{n}"), long.clone())).collect();
+    world.command(SignalCommand::Annotate { variables: many });
+    let lines = world.take_lines();
+    assert_eq!(lines.len(), 3);
+    assert!(lines.iter().all(|line| line.len() < 132 << 10));
 }
 
 #[test]

@@ -30,23 +30,14 @@ fn hold_goes_back_and_forth() {
 fn a_recording_knows_its_path() {
     let mut world = World::talking();
     let path = || MediaPath::new("/var/rec/a.wav").unwrap();
-    assert_eq!(
-        world.channel.change_recording(RecordAction::Mask),
-        Err(ControlError::NotRecording)
-    );
+    assert_eq!(world.channel.change_recording(RecordAction::Mask), Err(ControlError::NotRecording));
     let start = world.channel.record(path(), Some(secs(60))).unwrap();
     assert_eq!(line(&start), "uuid_record OWN start /var/rec/a.wav 60");
-    assert_eq!(
-        world.channel.record(path(), None),
-        Err(ControlError::AlreadyRecording(path()))
-    );
+    assert_eq!(world.channel.record(path(), None), Err(ControlError::AlreadyRecording(path())));
     let mask = world.channel.change_recording(RecordAction::Mask).unwrap();
     assert_eq!(line(&mask), "uuid_record OWN mask /var/rec/a.wav");
     world.own(ChannelEventKind::RecordStopped { path: "/var/rec/a.wav".into() });
-    assert_eq!(
-        world.channel.change_recording(RecordAction::Stop),
-        Err(ControlError::NotRecording)
-    );
+    assert_eq!(world.channel.change_recording(RecordAction::Stop), Err(ControlError::NotRecording));
     world.own(ChannelEventKind::RecordStarted { path: "/var/rec/b.wav".into() });
     let stop = world.channel.change_recording(RecordAction::Stop).unwrap();
     assert_eq!(line(&stop), "uuid_record OWN stop /var/rec/b.wav");
@@ -56,10 +47,7 @@ fn a_recording_knows_its_path() {
 fn where_we_send_the_channel_nobody_took_it() {
     let mut world = World::talking();
     let lot = world.channel.valet_park(word("lot1"), ValetSlot::Range { first: 5001, last: 5099 });
-    assert_eq!(
-        line(&lot.unwrap()),
-        "uuid_transfer OWN 'valet_park:lot1 auto in 5001 5099' inline"
-    );
+    assert_eq!(line(&lot.unwrap()), "uuid_transfer OWN 'valet_park:lot1 auto in 5001 5099' inline");
     world.own(ChannelEventKind::Unparked);
     world.executed("valet_park");
     let join = world.channel.join_conference(&word("room1"), &word("default")).unwrap();
@@ -85,8 +73,7 @@ fn people_listen_in_or_join() {
     assert!(call.starts_with("originate {origination_uuid="), "{call}");
     assert!(call.ends_with("}sofia/internal/boss@10.0.0.5 &eavesdrop(OWN)"), "{call}");
     let third = DialString::new("user/1001").unwrap();
-    let [join, dial] =
-        world.channel.three_way(&word("room1"), &word("default"), third).unwrap();
+    let [join, dial] = world.channel.three_way(&word("room1"), &word("default"), third).unwrap();
     assert_eq!(line(&join), "uuid_transfer OWN conference:room1@default inline");
     assert_eq!(line(&dial), "conference room1@default bgdial user/1001 +13055550100 Ann");
 }

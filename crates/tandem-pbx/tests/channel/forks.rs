@@ -95,10 +95,7 @@ fn a_caller_whose_audio_cannot_be_had_goes_to_the_fallback() {
     world.take_events();
     world.fork(closed());
     assert_eq!(world.take_short_lines(), [STOP, "uuid_transfer OWN reception XML default"]);
-    assert_eq!(
-        world.take_events(),
-        [SignalEvent::TakenOver, hung_up(HangupCause::NormalClearing)]
-    );
+    assert_eq!(world.take_events(), [SignalEvent::TakenOver, hung_up(HangupCause::NormalClearing)]);
     world.run(secs(10));
     assert!(world.channel.is_done());
 
@@ -243,10 +240,7 @@ fn breaking_off_ends_all_files() {
     world.fork(file("4", "/tmp/x_4.tmp.r8"));
     world.command(SignalCommand::BreakPlayback);
     world.own(started("/tmp/x_4.tmp.r8")); // Of a time before the break.
-    assert_eq!(
-        world.take_events(),
-        playback(&[FilePlayback::Stopped { id: 4, broken: true }])
-    );
+    assert_eq!(world.take_events(), playback(&[FilePlayback::Stopped { id: 4, broken: true }]));
 }
 
 #[test]

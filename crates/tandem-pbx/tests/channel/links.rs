@@ -11,7 +11,8 @@ use crate::{
 const DUMP: &str = "uuid_dump OWN json";
 
 fn dump(pairs: &[(&str, &str)]) -> Result<tandem_pbx::Reply, SwitchError> {
-    let pairs: Vec<_> = pairs.iter().map(|(name, value)| format!("\"{name}\":\"{value}\"")).collect();
+    let pairs: Vec<_> =
+        pairs.iter().map(|(name, value)| format!("\"{name}\":\"{value}\"")).collect();
     ok(&format!("{{\"Unique-ID\":\"{OWN}\",{}}}", pairs.join(",")))
 }
 
@@ -131,11 +132,7 @@ fn what_happened_meanwhile_is_asked_for() {
     world.link(ChannelLink::Alive);
     assert_eq!(
         world.take_events(),
-        [
-            SignalEvent::Held(false),
-            SignalEvent::TakenOver,
-            hung_up(HangupCause::NormalClearing)
-        ]
+        [SignalEvent::Held(false), SignalEvent::TakenOver, hung_up(HangupCause::NormalClearing)]
     );
 
     // A leg of long ago.
@@ -180,6 +177,18 @@ fn a_target_that_rang_when_the_socket_was_lost_is_let_go() {
     world.hang_up();
     world.run(secs(2));
     assert!(world.channel.is_done());
+}
+
+#[test]
+fn a_target_rings_on_when_only_events_were_missed() {
+    for link in [ChannelLink::Lagged, ChannelLink::Alive] {
+        let mut world = World::talking();
+        world.transfer(TransferKind::External, "+491");
+        world.link(link);
+        assert!(world.take_events().is_empty());
+        world.target_answers();
+        assert!(world.take_short_lines().contains(&"uuid_bridge OWN TARGET".to_owned()));
+    }
 }
 
 #[test]

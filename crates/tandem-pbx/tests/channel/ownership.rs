@@ -59,10 +59,7 @@ fn a_fork_that_would_not_stop_is_stopped_again() {
     world.next_answer("uuid_audio_fork", Err(SwitchError::TimedOut));
     world.own(stranger());
     world.run(secs(10));
-    assert_eq!(
-        world.take_short_lines(),
-        ["uuid_audio_fork OWN stop", "uuid_audio_fork OWN stop"]
-    );
+    assert_eq!(world.take_short_lines(), ["uuid_audio_fork OWN stop", "uuid_audio_fork OWN stop"]);
     assert!(world.channel.is_done());
 }
 

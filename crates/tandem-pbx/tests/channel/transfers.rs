@@ -12,8 +12,7 @@ use crate::world::{
     OWN, TARGET, World, completed, hung_up, millis, ok, refused, secs, settings, uuid,
 };
 
-const RINGBACK: &str =
-    "uuid_broadcast OWN tone_stream://%(2000,4000,440,480);loops=60 aleg";
+const RINGBACK: &str = "uuid_broadcast OWN tone_stream://%(2000,4000,440,480);loops=60 aleg";
 const MUSIC: &str = "uuid_broadcast OWN local_stream://moh aleg";
 const SILENCE: &str = "uuid_break OWN all";
 const FORK_STOP: &str = "uuid_audio_fork OWN stop";
@@ -89,7 +88,11 @@ fn the_caller_comes_back_when_the_target_cannot_be_had() {
         ("NO_ANSWER", Some(480), "NO_ANSWER: nobody answered"),
         ("UNALLOCATED_NUMBER", Some(404), "UNALLOCATED_NUMBER: there is no such number"),
         ("CALL_REJECTED", Some(603), "CALL_REJECTED: the call was declined"),
-        ("SUBSCRIBER_ABSENT", Some(480), "SUBSCRIBER_ABSENT: no phone is connected under that number"),
+        (
+            "SUBSCRIBER_ABSENT",
+            Some(480),
+            "SUBSCRIBER_ABSENT: no phone is connected under that number",
+        ),
         ("INVALID_GATEWAY", Some(502), "INVALID_GATEWAY: the line to that destination is down"),
     ] {
         let mut world = World::talking();
@@ -337,10 +340,7 @@ fn a_place_that_does_not_exist_leaves_the_caller_where_it_is() {
     assert_eq!(world.failure(), (Some(404), "the switch has no mod_callcenter".to_owned()));
     world.next_answer("module_exists", ok("false"));
     world.transfer(TransferKind::Conference, "room1");
-    assert_eq!(
-        world.failure(),
-        (Some(404), "the switch has no module for that".to_owned())
-    );
+    assert_eq!(world.failure(), (Some(404), "the switch has no module for that".to_owned()));
     assert!(world.take_lines().iter().all(|line| !line.starts_with("uuid_transfer")));
 }
 
@@ -389,10 +389,13 @@ fn a_hand_over_that_fails_is_told() {
     world.own_hangs_up("NO_ROUTE_DESTINATION");
     let events = world.take_events();
     assert!(
-        matches!(&events[..], [
-            SignalEvent::Transfer(TransferOutcome::Failed { status: Some(404), .. }),
-            SignalEvent::HungUp { cause: HangupCause::UnallocatedNumber },
-        ]),
+        matches!(
+            &events[..],
+            [
+                SignalEvent::Transfer(TransferOutcome::Failed { status: Some(404), .. }),
+                SignalEvent::HungUp { cause: HangupCause::UnallocatedNumber },
+            ]
+        ),
         "{events:?}"
     );
 }

@@ -12,7 +12,7 @@ use tandem_call::{
 };
 use tandem_media::SampleRate;
 use tandem_pbx::{
-    Cause, CallerIdentity, Channel, ChannelEvent, ChannelEventKind, ChannelLink, ChannelNote,
+    CallerIdentity, Cause, Channel, ChannelEvent, ChannelEventKind, ChannelLink, ChannelNote,
     ChannelOrder, ChannelOutput, ChannelSettings, ChannelUuid, ForkEvent, ForkModule, ForkPlan,
     ForkSource, ForkUrl, Mix, Reply, SwitchCommand, SwitchError, Ticket, TransferPlan,
     TransferSettings,
@@ -159,6 +159,11 @@ impl World {
         self.settle();
     }
 
+    pub(crate) fn told(&mut self, event: &ChannelEvent) {
+        self.channel.handle_event(self.now, event);
+        self.settle();
+    }
+
     pub(crate) fn own_hangs_up(&mut self, cause: &str) {
         self.own(ChannelEventKind::HungUp { cause: Cause::from_name(cause) });
     }
@@ -205,6 +210,7 @@ impl World {
 
     /// Lets time pass, doing what is due in it.
     pub(crate) fn run(&mut self, span: Duration) {
+        self.settle();
         let until = self.now + span;
         let mut steps = 0;
         while let Some(due) = self.channel.poll_timeout().filter(|due| *due <= until) {
@@ -269,8 +275,5 @@ pub(crate) fn hung_up(cause: HangupCause) -> SignalEvent {
 }
 
 pub(crate) fn completed() -> [SignalEvent; 2] {
-    [
-        SignalEvent::Transfer(TransferOutcome::Completed),
-        hung_up(HangupCause::NormalClearing),
-    ]
+    [SignalEvent::Transfer(TransferOutcome::Completed), hung_up(HangupCause::NormalClearing)]
 }

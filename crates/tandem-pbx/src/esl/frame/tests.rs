@@ -34,8 +34,17 @@ fn every_recorded_dialogue_is_cut_into_the_frames_it_was_made_of() {
             let read = frames(&blocks.concat(), &mut random);
             assert_eq!(read.len(), blocks.len(), "{}", capture.name);
             for (frame, block) in read.iter().zip(blocks) {
-                assert_eq!([&frame.head[..], b"\n", &frame.body].concat(), block, "{}", capture.name);
-                assert!(frame.kind() != FrameKind::Other && !frame.skipped, "{}: {frame:?}", capture.name);
+                assert_eq!(
+                    [&frame.head[..], b"\n", &frame.body].concat(),
+                    block,
+                    "{}",
+                    capture.name
+                );
+                assert!(
+                    frame.kind() != FrameKind::Other && !frame.skipped,
+                    "{}: {frame:?}",
+                    capture.name
+                );
                 match frame.kind() {
                     FrameKind::CommandReply => assert!(!frame.reply_text().is_empty()),
                     FrameKind::EventJson | FrameKind::EventPlain => {
@@ -60,7 +69,8 @@ fn headers_in_either_order_and_empty_lines_before() {
 
 #[test]
 fn a_body_over_the_limit_is_skipped_and_what_follows_is_read() {
-    let mut stream = format!("Content-Type: api/response\nContent-Length: {}\n\n", MAX_BODY + 1).into_bytes();
+    let mut stream =
+        format!("Content-Type: api/response\nContent-Length: {}\n\n", MAX_BODY + 1).into_bytes();
     stream.resize(stream.len() + MAX_BODY + 1, b'x');
     stream.extend_from_slice(b"Content-Type: auth/request\n\n");
     let mut reader = FrameReader::default();
