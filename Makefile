@@ -2,10 +2,10 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench build
+.PHONY: help demo test test-freeswitch bench build
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## Install what is missing, then hear a call to the offline attendant: conversation, latency, demo/call.wav
 	@scripts/install-demo-tools.sh
@@ -16,11 +16,15 @@ test: ## Install what is missing, then run everything that CI runs
 	@scripts/install-test-tools.sh
 	@scripts/test.sh
 
-bench: ## The cost of one frame (ns, allocations), then the latency added to each of 100 calls
+test-freeswitch: ## The live tests against the FreeSWITCH whose event socket is TANDEM_FREESWITCH=host:port; skipped without
+	@scripts/test-freeswitch.sh
+
+bench: ## The cost of one frame (ns, allocations), then the latency added to 100 SIP calls and to 200 forked ones
 	@scripts/install-build-tools.sh
 	cargo bench --locked --package tandem-benches
 	cargo build --locked --release --package tandem
 	target/release/tandem bench
+	target/release/tandem bench --fork
 
 build: ## The daemon as target/release/tandem
 	@scripts/install-build-tools.sh

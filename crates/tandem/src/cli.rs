@@ -289,7 +289,10 @@ mod tests {
             ("tandem bench --calls 300 --seconds 60 --seed 2 --fifo --json bench.json", true),
             ("tandem bench --calls 0", false),
             ("tandem freeswitch dialplan", true),
-            ("tandem freeswitch dialplan --mode fork --context default --number 200 --number +1305", true),
+            (
+                "tandem freeswitch dialplan --mode fork --context default --number 200 --number +1305",
+                true,
+            ),
             ("tandem freeswitch dialplan --mode bridge --profile internal -c x.toml", true),
             ("tandem freeswitch dialplan --mode carrier-pigeon", false),
             ("tandem freeswitch dialplan --context ../../etc", false),

@@ -13,6 +13,7 @@ mod number_plan;
 mod numbers;
 mod reader;
 mod secret;
+mod switch_tools;
 #[cfg(test)]
 mod tests;
 
@@ -33,7 +34,10 @@ pub(crate) use mistake::closest;
 pub use mistake::{Findings, Mistake, Severity};
 pub use models::{ATTENDANT, ModelConfig};
 pub use number_plan::{Destination, NumberPlan, NumberRoute};
+#[cfg(test)]
+pub(crate) use numbers::parse_kind;
 pub use secret::SecretSource;
+pub use switch_tools::SwitchTools;
 use tandem_attendant::VoiceSettings;
 use tandem_sip::SipSettings;
 use toml::de::DeTable;
@@ -181,8 +185,9 @@ fn read_config(mut root: Section<'_, '_>, surroundings: &Surroundings<'_>) -> Co
         .map(|section| attendant::read_attendant(section, surroundings))
         .unwrap_or_default();
     let agents_section = root.section("agents");
+    let controls = freeswitch.as_ref().map(|freeswitch| &freeswitch.tools);
     let mut agents = agents_section
-        .map(|section| agents::read_agents(section, &models, &attendant.script))
+        .map(|section| agents::read_agents(section, &models, &attendant.script, controls))
         .unwrap_or_default();
     let numbers_value = root.value("numbers");
     let numbers_section = numbers_value.as_ref().and_then(|value| value.section());

@@ -4,7 +4,7 @@ use std::{future, io, path::PathBuf, sync::Arc, thread, time::Duration};
 
 use tandem_attendant::Voice;
 use tandem_call::Patience;
-use tandem_exchange::{Exchange, ExchangeSettings, NotedTools, RecordLog};
+use tandem_exchange::{Exchange, ExchangeSettings, RecordLog};
 use tandem_sip::{SipEndpoint, SipHandle};
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -13,7 +13,10 @@ use tokio::{
 
 use crate::{
     config::{Config, ConfigError, FixedSettings, Loaded, listener_name},
-    freeswitch::sidecar::{Sidecar, SidecarError},
+    freeswitch::{
+        sidecar::{Sidecar, SidecarError},
+        tools::ChannelTools,
+    },
     wiring::Plan,
 };
 
@@ -70,10 +73,15 @@ impl Daemon {
         let (beside, max_calls) = (config.freeswitch.clone(), config.limits.max_calls as usize);
         let plan = Arc::new(Plan::new(config));
         let warming = warm(&voice, Arc::clone(&plan));
+        let allowed = beside.as_ref().map(|config| config.tools.clone()).unwrap_or_default();
+        let tools = ChannelTools::new(allowed);
+        let carried_out = Arc::new(tools.clone());
         let exchange =
-            Exchange::start(settings, plan, voice.clone(), records.clone(), Arc::new(NotedTools))?;
+            Exchange::start(settings, plan, voice.clone(), records.clone(), carried_out)?;
         let freeswitch = match &beside {
-            Some(config) => Some(Sidecar::start(config, max_calls, exchange.clone()).await?),
+            Some(config) => {
+                Some(Sidecar::start(config, max_calls, exchange.clone(), tools).await?)
+            }
             None => None,
         };
         let calls = tokio::spawn({

@@ -6,7 +6,8 @@ use clap::Parser;
 use serde_json::json;
 
 use super::{
-    CallArgs, CheckArgs, Cli, Command, DemoArgs, DialplanArgs, FreeswitchCommand, Global, RouteArgs,
+    CallArgs, CheckArgs, Cli, Command, DemoArgs, DialplanArgs, FreeswitchCommand, Global,
+    RouteArgs,
     report::{
         findings_json, findings_text, print_json, print_line, route_json, route_text, step_text,
     },

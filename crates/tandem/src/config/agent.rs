@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde_json::Value;
 use tandem_attendant::Script;
 use tandem_call::{
-    AgentSpec, Greeting, LateResults, TransferRoutes, TransferTarget, standard_tool,
+    AgentSpec, Greeting, LateResults, TransferRoutes, TransferTarget, ToolDeclaration, standard_tool,
 };
 
 use super::models::ATTENDANT;
@@ -38,8 +38,10 @@ pub struct Agent {
     pub greeting: Greeting,
     /// 0.0 to 1.0.
     pub temperature: f32,
-    /// Names of standard tools.
+    /// Names of its tools: standard ones, and controls of the switch.
     pub tools: Vec<&'static str>,
+    /// What the model is told of the controls among them.
+    pub controls: Vec<ToolDeclaration>,
     /// Deadline of each tool call.
     pub tool_timeout: Duration,
     /// What to do with late results.
@@ -86,6 +88,7 @@ impl Agent {
             greeting: Greeting::OwnWords,
             temperature: 0.7,
             tools: INSIDE_TOOLS.to_vec(),
+            controls: Vec::new(),
             tool_timeout: Duration::from_secs(9),
             late_results: LateResults::Discard,
             transfer: None,
@@ -133,7 +136,7 @@ impl Agent {
                 Greeting::OwnWords => Greeting::OwnWords,
                 Greeting::Silent => Greeting::Silent,
             },
-            tools: self.tools.iter().filter_map(|name| standard_tool(name)).collect(),
+            tools: self.tools.iter().filter_map(|name| self.declaration(name)).collect(),
             tool_timeout: self.tool_timeout,
             late_results: self.late_results,
             transfer: TransferRoutes {
@@ -149,6 +152,11 @@ impl Agent {
             transcription: self.transcription,
             models: self.models.clone(),
         }
+    }
+
+    fn declaration(&self, name: &str) -> Option<ToolDeclaration> {
+        let control = || self.controls.iter().find(|control| control.name == name).cloned();
+        standard_tool(name).or_else(control)
     }
 
     /// `text` with each `{{name}}` replaced: by the call's variables, the agent's, then its `company`, `role`,

@@ -16,7 +16,9 @@ use super::{
     models::{ATTENDANT, ModelConfig},
     numbers::read_target,
     reader::{Section, Value},
+    switch_tools::SwitchTools,
 };
+use crate::freeswitch::controls::{CONTROLS, control_tool, missing_setting};
 
 /// The longest that an agent may let a transfer take.
 pub(crate) const LONGEST_TRANSFER: Duration = Duration::from_secs(300);
@@ -50,11 +52,13 @@ const PLANNED: [&str; 25] = [
     "agent_id",
 ];
 
-/// Reads `[agents]`; `models` are those an agent may name.
+/// Reads `[agents]`; `models` are those an agent may name, `controls` is what it may do with a channel where there is a
+/// FreeSWITCH.
 pub(crate) fn read_agents(
     section: Section<'_, '_>,
     models: &BTreeMap<String, ModelConfig>,
     script: &Script,
+    controls: Option<&SwitchTools>,
 ) -> BTreeMap<String, Agent> {
     let mut agents = BTreeMap::new();
     for (agent_id, value) in section.entries(10_000) {
@@ -66,7 +70,7 @@ pub(crate) fn read_agents(
         }
         if let Some(agent) = value
             .section()
-            .map(|section| read_agent(section, models, Agent::named(&agent_id, script)))
+            .map(|section| read_agent(section, models, Agent::named(&agent_id, script), controls))
         {
             agents.insert(agent_id, agent);
         }
@@ -78,6 +82,7 @@ fn read_agent(
     mut section: Section<'_, '_>,
     models: &BTreeMap<String, ModelConfig>,
     defaults: Agent,
+    controls: Option<&SwitchTools>,
 ) -> Agent {
     let display_name = section
         .parsed("display_name", |name| printable(name, 100).map(str::to_owned))
@@ -95,7 +100,8 @@ fn read_agent(
         temperature: section
             .number("temperature", 0.0..=1.0)
             .map_or(defaults.temperature, |temperature| temperature as f32),
-        tools: read_tools(&mut section).unwrap_or(defaults.tools),
+        tools: read_tools(&mut section, controls).unwrap_or(defaults.tools),
+        controls: Vec::new(),
         tool_timeout: section
             .millis("tool_timeout_ms", 1000..=120_000)
             .unwrap_or(defaults.tool_timeout),
@@ -136,6 +142,11 @@ fn read_agent(
         models,
         models_without_key,
     };
+    if let Some(switch) = controls {
+        let declared = agent.tools.iter();
+        let declared = declared.filter_map(|name| control_tool(name, switch, agent.departments.keys()));
+        agent.controls = declared.collect();
+    }
     agent.script = agent.fill_script();
     for mistake in agent.script.validate() {
         let span = script_value
@@ -207,13 +218,17 @@ fn read_model_names(
     (usable, without_key)
 }
 
-fn read_tools(section: &mut Section<'_, '_>) -> Option<Vec<&'static str>> {
+fn read_tools(
+    section: &mut Section<'_, '_>,
+    controls: Option<&SwitchTools>,
+) -> Option<Vec<&'static str>> {
     let mut tools = Vec::new();
     for value in section.list("tools", 64)? {
         let Some(name) = value.string(64) else { continue };
-        let Some(tool) = STANDARD_TOOLS.into_iter().find(|tool| *tool == name) else {
-            let fix = closest(name, STANDARD_TOOLS).map_or_else(
-                || format!("known tools: {}", STANDARD_TOOLS.join(", ")),
+        let known = || STANDARD_TOOLS.into_iter().chain(CONTROLS);
+        let Some(tool) = known().find(|tool| *tool == name) else {
+            let fix = closest(name, known()).map_or_else(
+                || format!("known tools: {}", known().collect::<Vec<_>>().join(", ")),
                 |meant| format!("did you mean {meant:?}?"),
             );
             let message = format!("`{}`: there is no tool {name:?}", value.path());
@@ -226,7 +241,11 @@ fn read_tools(section: &mut Section<'_, '_>) -> Option<Vec<&'static str>> {
                 .error(&value.span(), format!("`{}`: {tool:?} is listed twice", value.path()));
             continue;
         }
-        if !INSIDE_TOOLS.contains(&tool) {
+        if CONTROLS.contains(&tool) {
+            if !can_control(tool, &value, controls) {
+                continue;
+            }
+        } else if !INSIDE_TOOLS.contains(&tool) {
             value.mistakes().warning(
                 &value.span(),
                 format!("`{}`: {tool:?} has no receiver in this version", value.path()),
@@ -236,6 +255,30 @@ fn read_tools(section: &mut Section<'_, '_>) -> Option<Vec<&'static str>> {
         tools.push(tool);
     }
     Some(tools)
+}
+
+/// Whether the control `tool` has all it needs.
+fn can_control(
+    tool: &'static str,
+    value: &Value<'_, '_>,
+    controls: Option<&SwitchTools>,
+) -> bool {
+    let (path, span, mistakes) = (value.path(), value.span(), value.mistakes());
+    let Some(controls) = controls else {
+        mistakes.error_with_fix(
+            &span,
+            format!("`{path}`: {tool:?} controls a channel of FreeSWITCH, and there is no [freeswitch]"),
+            "add [freeswitch], or remove the tool",
+        );
+        return false;
+    };
+    let Some(needed) = missing_setting(tool, controls) else { return true };
+    mistakes.error_with_fix(
+        &span,
+        format!("`{path}`: {tool:?} needs `freeswitch.tools.{}`", needed.key),
+        format!("for example {} = {}", needed.key, needed.example),
+    );
+    false
 }
 
 fn read_departments(section: Section<'_, '_>) -> BTreeMap<String, TransferTarget> {

@@ -145,6 +145,7 @@ impl Changed {
             fallback,
             stream_clear,
             transfer,
+            tools,
             switches,
         } = running;
         self.compare("freeswitch.listen", listen, &read.listen);
@@ -159,22 +160,15 @@ impl Changed {
         };
         self.note("freeswitch.user", open(user) != open(&read.user));
         self.note("freeswitch.token", !same_secret(token.as_ref(), read.token.as_ref()));
-        self.compare(
-            "freeswitch.open_to_loopback",
-            open_to_loopback,
-            &read.open_to_loopback,
-        );
+        self.compare("freeswitch.open_to_loopback", open_to_loopback, &read.open_to_loopback);
         self.compare("freeswitch.outbound", outbound, &read.outbound);
-        self.compare(
-            "freeswitch.outbound_allowed",
-            outbound_allowed,
-            &read.outbound_allowed,
-        );
+        self.compare("freeswitch.outbound_allowed", outbound_allowed, &read.outbound_allowed);
         self.compare("freeswitch.rate", rate, &read.rate);
         self.compare("freeswitch.variables", variables, &read.variables);
         self.compare("freeswitch.fallback", fallback, &read.fallback);
         self.compare("freeswitch.stream_clear", stream_clear, &read.stream_clear);
         self.note("freeswitch.transfer", !same_transfers(transfer, &read.transfer));
+        self.compare("freeswitch.tools", tools, &read.tools);
         let same = switches.len() == read.switches.len()
             && switches.iter().zip(&read.switches).all(|(one, other)| same_switch(one, other));
         self.note("freeswitch.switches", !same);
@@ -330,6 +324,7 @@ mod tests {
             ("transfer = { ringback = \"a\" }", "transfer"),
             ("transfer = { hold_music = \"a\" }", "transfer"),
             ("transfer = { announcement = \"a\" }", "transfer"),
+            ("tools = { sounds = { a = \"b\" } }", "tools"),
             ("switches = { a = { address = \"b\", password_env = \"PASSWORD\" } }", "switches"),
         ] {
             let read = read(&format!("[freeswitch]\n{line}\n"));

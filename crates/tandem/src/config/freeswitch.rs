@@ -9,13 +9,14 @@ use ipnet::IpNet;
 use secrecy::{ExposeSecret, SecretString};
 use tandem_call::TransferKind;
 use tandem_media::SampleRate;
-use tandem_pbx::{TransferPlan, TransferSettings};
+use tandem_pbx::{TransferPlan, TransferSettings, Word};
 use tandem_streams::Dialect;
 
 use super::{
     listeners::{kind_name, parse_network, printable, set},
     reader::{Section, Value},
     secret::{Surroundings, secret_source},
+    switch_tools::{SwitchTools, read_switch_tools},
 };
 
 /// Where FreeSWITCH's own event socket listens unless told otherwise.
@@ -68,13 +69,14 @@ pub struct FreeswitchConfig {
     pub rate: Option<SampleRate>,
     /// Channel variables that become call variables: names, or beginnings before a `*`.
     pub variables: Vec<String>,
-    /// Where a call goes when it can't go on with Tandem: `2000 XML default`, or `'app:arguments,…' inline`. None: it is
-    /// hung up.
+    /// Where a call goes when it can't go on with Tandem: `2000 XML default`. None: it is hung up.
     pub fallback: Option<String>,
     /// What throws away the audio that a two-way `mod_audio_stream` holds; none where nothing is known to do it.
     pub stream_clear: Option<String>,
     /// How each kind of transfer target is reached; a plan can be made of it.
     pub transfer: TransferSettings,
+    /// What agents may do with the channels.
+    pub tools: SwitchTools,
     /// Event sockets we connect to.
     pub switches: Vec<SwitchConfig>,
 }
@@ -114,6 +116,7 @@ pub(crate) fn read_freeswitch(
         fallback: None,
         stream_clear: None,
         transfer: TransferSettings::default(),
+        tools: SwitchTools::default(),
         switches: Vec::new(),
     };
     set(&mut config.listen, read_listen(&mut section));
@@ -124,9 +127,8 @@ pub(crate) fn read_freeswitch(
     config.outbound_allowed = allowed.unwrap_or_else(loopback);
     set(&mut config.prefix, section.parsed("prefix", parse_prefix));
     set(&mut config.module, section.parsed("module", parse_module));
-    config.user = section
-        .value("user")
-        .and_then(|value| read_user(&value, config.module, surroundings));
+    config.user =
+        section.value("user").and_then(|value| read_user(&value, config.module, surroundings));
     config.token = read_token(&mut section, surroundings);
     set(&mut config.open_to_loopback, section.boolean("open_to_loopback"));
     config.rate = section.value("rate").and_then(|value| read_rate(&value)).flatten();
@@ -136,6 +138,7 @@ pub(crate) fn read_freeswitch(
     config.fallback = section.parsed("fallback", parse_fallback);
     config.stream_clear = section.string("stream_clear", 1_000);
     set(&mut config.transfer, section.section("transfer").map(read_transfer));
+    set(&mut config.tools, section.section("tools").map(read_switch_tools));
     if let Some(switches) = section.section("switches") {
         config.switches = read_switches(switches, surroundings);
     }
@@ -224,10 +227,7 @@ fn read_listen(section: &mut Section<'_, '_>) -> Option<Vec<SocketAddr>> {
     Some(listen)
 }
 
-fn read_outbound(
-    section: &mut Section<'_, '_>,
-    listen: &[SocketAddr],
-) -> Option<Vec<SocketAddr>> {
+fn read_outbound(section: &mut Section<'_, '_>, listen: &[SocketAddr]) -> Option<Vec<SocketAddr>> {
     read_addresses(&section.value("outbound")?, listen)
 }
 
@@ -393,9 +393,8 @@ fn read_transfer(mut section: Section<'_, '_>) -> TransferSettings {
         ("announcement", |settings, text| settings.announcement = text),
     ];
     for (key, field) in fields {
-        let read = section.parsed(key, |text| {
-            planned(&settings, |settings| field(settings, text.to_owned()))
-        });
+        let read = section
+            .parsed(key, |text| planned(&settings, |settings| field(settings, text.to_owned())));
         set(&mut settings, read);
     }
     for kind in KINDS {
@@ -420,7 +419,7 @@ fn planned(
 }
 
 /// A name that can stand in a command or a header: of a switch, a user, a context, a domain.
-fn parse_name(name: &str) -> Result<String, String> {
+pub(super) fn parse_name(name: &str) -> Result<String, String> {
     let shape = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     if name.is_empty() || name.len() > 64 || !name.chars().all(shape) {
         return Err(format!("{name:?} must have 1 to 64 letters, digits and - _ ."));
@@ -437,22 +436,13 @@ fn parse_username(name: &str) -> Result<String, String> {
 }
 
 fn parse_fallback(text: &str) -> Result<String, String> {
-    let text = printable(text.trim(), 256)?;
-    let inline = |rest: &str| {
-        rest.split_once('\'').is_some_and(|(actions, after)| {
-            !actions.trim().is_empty() && after.trim_start() == "inline" && after.starts_with(' ')
-        })
-    };
-    let good = match text.strip_prefix('\'') {
-        Some(rest) => inline(rest),
-        None => text.split_whitespace().count() <= 3 && !text.contains('\''),
-    };
-    if !good {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    if !(1..=3).contains(&words.len()) || words.iter().any(|word| Word::new(word).is_err()) {
         return Err(format!(
-            "{text:?} must look like \"2000 XML default\" or \"'playback:closed.wav,hangup' inline\""
+            "{text:?} must be an extension, its dialplan and its context, as in \"2000 XML default\""
         ));
     }
-    Ok(text.to_owned())
+    Ok(words.join(" "))
 }
 
 fn parse_address(text: &str) -> Result<String, String> {
@@ -486,13 +476,19 @@ fn parse_url(text: &str) -> Result<String, String> {
     let good = |authority: &str| {
         let (host, port) = authority.split_once(':').unwrap_or((authority, "80"));
         let shape = |c: char| c.is_ascii_alphanumeric() || "-.".contains(c);
-        !host.is_empty() && host.chars().all(shape) && port.parse::<u16>().is_ok_and(|port| port > 0)
+        !host.is_empty()
+            && host.chars().all(shape)
+            && port.parse::<u16>().is_ok_and(|port| port > 0)
     };
     match rest {
         Some(authority) if text.len() <= 256 && good(authority) => Ok(text.to_owned()),
-        _ => Err(format!(
-            "{text:?} must look like \"ws://10.0.0.9:8090\": a name or an IPv4 address, and no path"
-        )),
+        _ => {
+            // A URL may hold a password.
+            let shown = if text.contains('@') { "it".into() } else { format!("{text:?}") };
+            Err(format!(
+                "{shown} must look like \"ws://10.0.0.9:8090\": a name or an IPv4 address, and no path"
+            ))
+        }
     }
 }
 

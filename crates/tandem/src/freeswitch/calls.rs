@@ -26,6 +26,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     side::{ChannelSide, ChannelSignalling, LoneFork},
     sidecar::TOKEN_LIFE,
+    tools::{ChannelTools, LiveChannel},
 };
 use crate::config::FreeswitchConfig;
 
@@ -213,6 +214,7 @@ struct Inner {
     switches: Vec<Switch>,
     transfers: Arc<TransferPlan>,
     settings: ForkSettings,
+    tools: ChannelTools,
     expected: Mutex<HashMap<String, Expected>>,
 }
 
@@ -232,9 +234,10 @@ impl Calls {
         switches: Vec<Switch>,
         transfers: Arc<TransferPlan>,
         settings: ForkSettings,
+        tools: ChannelTools,
     ) -> Self {
         let expected = Mutex::default();
-        Self(Arc::new(Inner { exchange, switches, transfers, settings, expected }))
+        Self(Arc::new(Inner { exchange, switches, transfers, settings, tools, expected }))
     }
 
     /// A dialplan hands a channel over.
@@ -422,6 +425,9 @@ impl Calls {
             taken_reports,
         );
         let taken = inner.exchange.take_fork(call)?;
+        let transfers = Arc::clone(&inner.transfers);
+        let live = LiveChannel::new(uuid, inputs.clone(), transfers, taken.transfer);
+        let controllable = inner.tools.add(taken.id, live);
         let place = Expected::Call { reports: reports.clone(), inputs: Some(inputs.clone()) };
         self.expected().insert(uuid.to_string(), place);
         let (hold, held) = oneshot::channel();
@@ -440,6 +446,7 @@ impl Calls {
         let name = uuid.to_string();
         tokio::spawn(async move {
             over.0.closed().await;
+            drop(controllable);
             over.1.send(ChannelInput::Release).await.ok();
             calls.expected().remove(&name);
         });

@@ -30,6 +30,9 @@ const CALLER_NAME: &str = "^([0-9A-Za-z ,*#_.+@-]{1,80})$";
 /// The dialled number as it may stand in a command.
 const DIALLED: &str = "^([0-9A-Za-z*#_.+-]{1,64})$";
 
+/// Keeps a call that was given back from coming in again, and again.
+const GIVEN_BACK: &str = "tandem_given_back=true";
+
 /// A parked channel outlives the longest call of an agent by this, in case nobody ends it.
 const PARKED_AFTER_S: u64 = 60;
 
@@ -73,11 +76,13 @@ pub struct DialplanOrder {
 pub enum DialplanError {
     /// FreeSWITCH is not configured.
     #[error(
-        "the configuration has no [freeswitch], so nobody would listen\n  fix: add it (docs/freeswitch.md begins with the shortest one), or use --mode bridge"
+        "the configuration has no [freeswitch], so nobody would listen\n  fix: add it as docs/freeswitch.md shows, or use --mode bridge"
     )]
     NoSection,
     /// The outbound event socket is turned off.
-    #[error("`freeswitch.outbound` is empty, so nobody would listen\n  fix: remove the key, or use another --mode")]
+    #[error(
+        "`freeswitch.outbound` is empty, so nobody would listen\n  fix: remove the key, or use another --mode"
+    )]
     NoOutbound,
     /// Nothing to authenticate a fork with.
     #[error(
@@ -135,7 +140,10 @@ pub fn dialplan(config: &Config, order: &DialplanOrder) -> Result<String, Dialpl
 fn begin(order: &DialplanOrder, what: &str, steps: &[String], numbers: &Numbers, xml: &mut Xml) {
     let mut lines = vec![
         format!("{what}"),
-        format!("Printed by: tandem freeswitch dialplan, mode {}. Print it again when [numbers] changes.", order.mode),
+        format!(
+            "Printed by: tandem freeswitch dialplan, mode {}. Print it again when [numbers] changes.",
+            order.mode
+        ),
     ];
     let save = format!(
         "Save this as conf/dialplan/{0}/00_tandem.xml, which a stock dialplan/{0}.xml includes, then: fs_cli -x reloadxml",
@@ -149,6 +157,11 @@ fn begin(order: &DialplanOrder, what: &str, steps: &[String], numbers: &Numbers,
     xml.comment(&lines);
     xml.line("<include>");
     xml.open("extension", &[("name", "tandem")]);
+    if order.mode != Mode::Fork {
+        xml.comment(&["Not a second time, where it is given back to a number of this context."]);
+        let attributes = [("field", "${tandem_given_back}"), ("expression", "^$")];
+        xml.empty("condition", &attributes);
+    }
     xml.open("condition", &[("regex", "any")]);
     for number in &numbers.wanted {
         let attributes = [("field", "destination_number"), ("expression", &*number.expression)];
@@ -169,7 +182,13 @@ fn socket(
     } else {
         outbound.ip().to_string()
     };
-    begin(order, "Hands calls to Tandem, which answers them and starts the fork.", &[], numbers, xml);
+    begin(
+        order,
+        "Hands calls to Tandem, which answers them and starts the fork.",
+        &[],
+        numbers,
+        xml,
+    );
     if let Some(fallback) = &freeswitch.fallback {
         xml.action("set", &format!("tandem_route={fallback}"));
     }
@@ -177,6 +196,7 @@ fn socket(
     xml.comment(&[
         "Calls get here that Tandem gives back (tandem_route says where to), and all calls while it is away.",
     ]);
+    xml.action("set", GIVEN_BACK);
     xml.action("transfer", "${tandem_route}");
     xml.action("hangup", "NORMAL_TEMPORARY_FAILURE");
     Ok(())
@@ -308,6 +328,7 @@ fn bridge(
     xml.action("export", "nolocal:sip_h_X-FreeSWITCH-UUID=${uuid}");
     xml.action("bridge", &format!("sofia/{}/$1@{address}{transport}", order.profile));
     if let Some(fallback) = fallback {
+        xml.action("set", GIVEN_BACK);
         xml.action("transfer", fallback);
     }
     Ok(())
@@ -364,7 +385,7 @@ impl<'a> Credentials<'a> {
         }
         xml.comment(&["Unset, these two are anything."]);
         xml.action("set", "STREAM_MESSAGE_DEFLATE=true");
-        xml.action("set", "STREAM_HEART_BEAT=20");
+        xml.action("set", "STREAM_HEART_BEAT=0");
         match module.playback() {
             Playback::Files => {}
             Playback::Messages => xml.action("set", "STREAM_PLAYBACK=true"),

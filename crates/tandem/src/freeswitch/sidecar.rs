@@ -13,7 +13,10 @@ use tandem_streams::{
 };
 use tokio::task::JoinSet;
 
-use super::calls::{Calls, ForkSettings};
+use super::{
+    calls::{Calls, ForkSettings},
+    tools::ChannelTools,
+};
 use crate::config::{FreeswitchConfig, SwitchConfig};
 
 /// Why FreeSWITCH cannot be served.
@@ -47,11 +50,12 @@ pub struct Sidecar {
 }
 
 impl Sidecar {
-    /// Opens the doors that `config` names and gives what comes in to `exchange`.
-    pub async fn start(
+    /// Opens the doors that `config` names and gives what comes in to `exchange`, whose tools are `tools`.
+    pub(crate) async fn start(
         config: &FreeswitchConfig,
         max_calls: usize,
         exchange: Exchange,
+        tools: ChannelTools,
     ) -> Result<Self, SidecarError> {
         if config.module.playback() == Playback::Files {
             tracing::warn!(
@@ -78,7 +82,7 @@ impl Sidecar {
         let outbound_addresses = outbound.addresses().to_vec();
         let port = forks.local_addresses().first().map(SocketAddr::port);
         let settings = ForkSettings::new(config, port, signing);
-        let calls = Calls::new(exchange, switches.clone(), transfers, settings);
+        let calls = Calls::new(exchange, switches.clone(), transfers, settings, tools);
         let mut tasks = JoinSet::new();
         for switch in switches.clone() {
             tasks.spawn(watch(switch));
@@ -123,9 +127,11 @@ impl Sidecar {
 
 /// Says in the log when a switch is reached, what it can do, and when it is lost.
 async fn watch(mut switch: Switch) {
+    let mut said = None;
     loop {
         match switch.changed().await {
             LinkState::Up(facts) => {
+                said = None;
                 let (name, version) = (switch.name(), facts.version.trim());
                 let (fork, stream) = (facts.audio_fork, facts.audio_stream);
                 tracing::info!(switch = name, version, audio_fork = fork, audio_stream = stream, "event socket is up");
@@ -136,9 +142,12 @@ async fn watch(mut switch: Switch) {
                     );
                 }
             }
-            LinkState::Down { reason } => {
+            // Said again only when it is for another reason: it is dialled every few seconds.
+            LinkState::Down { reason } if said.as_ref() != Some(&reason) => {
                 tracing::warn!(switch = switch.name(), %reason, "event socket is down");
+                said = Some(reason);
             }
+            LinkState::Down { .. } => {}
             LinkState::Stopped => return,
         }
     }

@@ -44,7 +44,7 @@ pub(super) fn numbers(config: &Config, order: &DialplanOrder) -> Result<Numbers,
     let wanted: Vec<Wanted> = taken
         .iter()
         .map(|line| Wanted {
-            expression: expression(line, &not_taken),
+            expression: expression(line, order.mode, &not_taken),
             note: taker(config, order.mode, line).unwrap_or_default(),
         })
         .collect();
@@ -69,7 +69,7 @@ fn named(config: &Config, mode: Mode, number: &str) -> Result<Wanted, DialplanEr
         why => DialplanError::NotAnswered { number: number.to_owned(), why },
     })?;
     let line = NumberRoute { written: number.to_owned(), pattern, ..line.clone() };
-    Ok(Wanted { expression: expression(&line, &[]), note })
+    Ok(Wanted { expression: expression(&line, mode, &[]), note })
 }
 
 /// Who takes the calls of `line`, for a comment; or why they are not handed over.
@@ -99,7 +99,9 @@ fn taker(config: &Config, mode: Mode, line: &NumberRoute) -> Result<String, NoRo
 }
 
 /// An expression for the numbers of `line` but those of the narrower lines among `not_taken`.
-fn expression(line: &NumberRoute, not_taken: &[&NumberRoute]) -> String {
+fn expression(line: &NumberRoute, mode: Mode, not_taken: &[&NumberRoute]) -> String {
+    // Where the number goes into a command, it may hold nothing else.
+    let any = if mode == Mode::Socket { "." } else { "[0-9A-Za-z*#_.+-]" };
     let excluded: Vec<String> = not_taken
         .iter()
         .filter(|other| is_narrower(&other.pattern, &line.pattern))
@@ -114,8 +116,8 @@ fn expression(line: &NumberRoute, not_taken: &[&NumberRoute]) -> String {
     };
     match &line.pattern {
         Pattern::Exact(_) => format!("^{}$", dialled(line)),
-        Pattern::Prefix(_) => format!("^{without}{}.*$", dialled(line)),
-        Pattern::Any => format!("^{without}(.+)$"),
+        Pattern::Prefix(_) => format!("^{without}{}{any}*$", dialled(line)),
+        Pattern::Any => format!("^{without}({any}+)$"),
     }
 }
 

@@ -43,6 +43,10 @@ impl Xml {
         self.push(&format!("</{name}>"));
     }
 
+    pub(super) fn empty(&mut self, name: &str, attributes: &[(&str, &str)]) {
+        self.push(&format!("<{name}{}/>", written(attributes)));
+    }
+
     /// An empty element and, on the same line, a remark.
     pub(super) fn noted(&mut self, name: &str, attributes: &[(&str, &str)], note: &str) {
         self.push(&format!("<{name}{}/> <!-- {} -->", written(attributes), harmless(note)));
@@ -134,7 +138,11 @@ mod tests {
             ("---", "---", "- - "),
             ("a\nb\u{0}\u{7f}c\u{FFFE}", "abc", "a b  c"),
             ("<X-PRE-PROCESS", "&lt;X&#45;PRE-PROCESS", "(X PRE-PROCESS"),
-            ("äx-pre-processx-Pre-process", "äx&#45;pre-processx&#45;Pre-process", "äx pre-processx Pre-process"),
+            (
+                "äx-pre-processx-Pre-process",
+                "äx&#45;pre-processx&#45;Pre-process",
+                "äx pre-processx Pre-process",
+            ),
             ("$${password} $x", "$${password} $x", "$ ${password} $x"),
         ] {
             assert_eq!(escaped(text), attribute);
