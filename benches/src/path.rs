@@ -1,27 +1,22 @@
 //! One call's frame path, driven on virtual time: all of it but the sockets.
 
 use std::{
-    cell::{Cell, RefCell},
-    collections::VecDeque,
-    net::SocketAddr,
     rc::Rc,
     sync::Arc,
-    task::{Context, Poll, Waker},
+    task::{Context, Waker},
     time::{Duration, Instant},
 };
 
-use bytes::BytesMut;
 use tandem_attendant::Voice;
-use tandem_call::{
-    AgentSpec, Capabilities, Greeting, ItemId, LateResults, ModelCommand, ModelEvent, ModelSession,
-    ModelSink, Patience, SessionSpec, SignalEvent, TransferRoutes, UplinkStats,
-};
-use tandem_exchange::{CallCore, CoreConfig, ModelOpener, OpenSession, Opened, Prompts};
+use tandem_call::{AgentSpec, Greeting, LateResults, MediaLeg, Patience, TransferRoutes};
+use tandem_exchange::{CallCore, CoreConfig, Prompts};
 use tandem_media::{AudioFormat, Law, Ptime, SampleRate};
-use tandem_models::{
-    GeminiLive, ModelDialect, ModelSettings, OpenAiRealtime, Outbox, Provider, Verdict,
+
+use crate::{
+    fork::ForkCall,
+    phone::PhoneCall,
+    wire::{OnePath, Wire},
 };
-use tandem_rtp::{Direction, Latching, LegConfig, MediaParams, RtpLeg, RtpPacket};
 
 /// Which model and format the path leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,12 +29,22 @@ pub enum Variant {
     OpenAiPcm24k,
     /// Gemini Live: 16 kHz PCM up, 24 kHz PCM down.
     Gemini,
+    /// Gemini Live behind a FreeSWITCH fork at 16 kHz: PCM passes untouched up, 24 kHz becomes 16 kHz down.
+    ForkGemini,
 }
 
 impl Variant {
     /// All of them.
-    pub const ALL: [Self; 4] =
-        [Self::OpenAiPcmu, Self::OpenAiPcma, Self::OpenAiPcm24k, Self::Gemini];
+    pub const ALL: [Self; 5] =
+        [Self::OpenAiPcmu, Self::OpenAiPcma, Self::OpenAiPcm24k, Self::Gemini, Self::ForkGemini];
+
+    /// Bytes on the wire for 20 ms of the model's voice, at least.
+    pub const fn downlink_bytes(self) -> usize {
+        match self {
+            Self::OpenAiPcmu | Self::OpenAiPcma | Self::OpenAiPcm24k | Self::Gemini => 172,
+            Self::ForkGemini => 640,
+        }
+    }
 
     /// What a table calls it.
     pub const fn name(self) -> &'static str {
@@ -48,24 +53,27 @@ impl Variant {
             Self::OpenAiPcma => "openai pcma pass-through",
             Self::OpenAiPcm24k => "openai pcm 24k",
             Self::Gemini => "gemini pcm 16k up 24k down",
+            Self::ForkGemini => "fork 16k, gemini 16k/24k",
         }
     }
 
-    const fn law(self) -> Law {
+    /// How the caller's telephone encodes.
+    pub(crate) const fn law(self) -> Law {
         match self {
             Self::OpenAiPcma => Law::A,
-            Self::OpenAiPcmu | Self::OpenAiPcm24k | Self::Gemini => Law::Mu,
+            Self::OpenAiPcmu | Self::OpenAiPcm24k | Self::Gemini | Self::ForkGemini => Law::Mu,
         }
     }
 
-    const fn formats(self) -> (AudioFormat, AudioFormat) {
+    /// What the model takes and what it gives.
+    pub(crate) const fn formats(self) -> (AudioFormat, AudioFormat) {
         match self {
             Self::OpenAiPcmu => (AudioFormat::G711(Law::Mu), AudioFormat::G711(Law::Mu)),
             Self::OpenAiPcma => (AudioFormat::G711(Law::A), AudioFormat::G711(Law::A)),
             Self::OpenAiPcm24k => {
                 (AudioFormat::Pcm16(SampleRate::Hz24000), AudioFormat::Pcm16(SampleRate::Hz24000))
             }
-            Self::Gemini => {
+            Self::Gemini | Self::ForkGemini => {
                 (AudioFormat::Pcm16(SampleRate::Hz16000), AudioFormat::Pcm16(SampleRate::Hz24000))
             }
         }
@@ -75,19 +83,29 @@ impl Variant {
 /// A whole call without its sockets: leg, machine, dialect, joined by the call's core.
 pub struct FramePath {
     now: Instant,
-    core: CallCore,
     wire: Rc<Wire>,
-    peer: SocketAddr,
-    datagrams: Vec<Vec<u8>>,
-    next_datagram: usize,
+    call: Call,
 }
 
-/// What stands between the session and the vendor in place of a websocket.
-struct Wire {
-    /// Bytes of the messages that went up.
-    up: Cell<usize>,
-    /// Messages that come down.
-    down: RefCell<VecDeque<Rc<[u8]>>>,
+enum Call {
+    Phone(Box<PhoneCall>),
+    Fork(Box<ForkCall>),
+}
+
+/// Does the same with the core of either call.
+macro_rules! with_core {
+    ($call:expr, $core:ident => $done:expr) => {
+        match $call {
+            Call::Phone(call) => {
+                let $core = &mut call.core;
+                $done
+            }
+            Call::Fork(call) => {
+                let $core = &mut call.core;
+                $done
+            }
+        }
+    };
 }
 
 impl FramePath {
@@ -97,191 +115,77 @@ impl FramePath {
     /// A call that is answered and whose model speaks.
     pub fn new(variant: Variant) -> Self {
         let now = Instant::now();
-        let (input, output) = variant.formats();
-        let wire = Rc::new(Wire { up: Cell::new(0), down: RefCell::default() });
-        let opener = OnePath { variant, input, output, wire: Rc::clone(&wire) };
-        let leg = LegConfig {
-            ssrc: 1,
-            first_sequence: 1,
-            first_timestamp: 0,
-            cname: "bench".into(),
-            law: variant.law(),
-            uplink: input,
-            media_timeout: Duration::from_secs(60),
-            seed: 1,
+        let wire = Rc::new(Wire::default());
+        let mut call = match variant {
+            Variant::ForkGemini => Call::Fork(Box::new(ForkCall::new(now, variant, &wire))),
+            _ => Call::Phone(Box::new(PhoneCall::new(now, variant, &wire))),
         };
-        let core = CallCore::new(
-            now,
-            CoreConfig {
-                agent: agent(),
-                patience: Patience::default(),
-                leg: RtpLeg::new(now, UNIX_NOW, leg),
-                models: Box::new(opener),
-                prompts: Arc::new(Prompts::new(&Voice::tone(Duration::from_millis(50)))),
-                annotates: false,
-            },
-        );
-        let peer = SocketAddr::from(([127, 0, 0, 1], 4_000));
-        let datagrams = datagrams(variant.law());
-        let mut path = Self { now, core, wire, peer, datagrams, next_datagram: 0 };
-        path.answer(variant);
-        path
-    }
-
-    fn answer(&mut self, variant: Variant) {
-        self.deliver(opening(variant));
-        let params = MediaParams {
-            remote_rtp: self.peer,
-            remote_rtcp: self.peer,
-            rtcp_mux: true,
-            law: variant.law(),
-            payload_type: if variant.law() == Law::Mu { 0 } else { 8 },
-            telephone_event: Some(101),
-            ptime: Ptime::MS20,
-            direction: Direction::SendRecv,
-            latching: Latching::Off,
-        };
-        self.core.handle_media(self.now, params);
-        self.core.handle_signal(self.now, SignalEvent::Answered);
-        let delta: Rc<[u8]> = delta(variant, variant.formats().1).into();
-        self.wire.down.borrow_mut().push_back(delta); // It stays on the wire and comes with each frame.
-    }
-
-    fn deliver(&mut self, messages: &[&str]) {
-        self.wire
-            .down
-            .borrow_mut()
-            .extend(messages.iter().map(|message| Rc::from(message.as_bytes())));
-        let mut cx = Context::from_waker(Waker::noop());
-        while self.core.poll_session(&mut cx, self.now) {}
-        while self.core.poll_output().is_some() {}
+        wire.open(variant);
+        with_core!(&mut call, core => open(core, now));
+        match &mut call {
+            Call::Phone(call) => call.answer(now, variant.law()),
+            Call::Fork(call) => call.answer(now),
+        }
+        wire.speak(variant);
+        Self { now, wire, call }
     }
 
     /// Moves the clock to the next packet time and does what is due then.
     pub fn advance(&mut self) {
         self.now += Ptime::MS20.duration();
-        self.core.handle_timeout(self.now);
+        with_core!(&mut self.call, core => core.handle_timeout(self.now));
     }
 
-    /// One datagram of the caller to one message for the model. Returns the message's bytes.
+    /// One datagram or message of the caller to one message for the model. Returns the message's bytes.
     pub fn uplink(&mut self) -> usize {
-        let index = self.next_datagram % self.datagrams.len();
-        let datagram = &mut self.datagrams[index];
-        stamp(datagram, self.next_datagram);
-        self.next_datagram += 1;
         self.wire.up.set(0);
-        self.core.handle_rtp(self.now, self.peer, datagram).expect("the datagram is good");
-        self.core.note_written(self.now);
+        match &mut self.call {
+            Call::Phone(call) => call.receive(self.now),
+            Call::Fork(call) => call.receive(self.now),
+        }
+        with_core!(&mut self.call, core => core.note_written(self.now));
         self.wire.up.get()
     }
 
-    /// One message of the model with 20 ms of audio to one packet for the caller. Returns the datagram's bytes.
+    /// One message of the model with 20 ms of audio to what is sent to the caller: one datagram, or a fork's message of
+    /// 40 ms every other time. Returns the bytes.
     pub fn downlink(&mut self) -> usize {
         let mut cx = Context::from_waker(Waker::noop());
-        while self.core.poll_session(&mut cx, self.now) {}
-        let mut sent = 0;
-        while let Some(transmit) = self.core.poll_transmit(self.now) {
-            sent += transmit.bytes.len();
-        }
-        self.core.after_transmit(self.now);
+        with_core!(&mut self.call, core => while core.poll_session(&mut cx, self.now) {});
+        let sent = match &mut self.call {
+            Call::Phone(call) => call.transmit(self.now),
+            Call::Fork(call) => call.transmit(self.now),
+        };
+        with_core!(&mut self.call, core => core.after_transmit(self.now));
         sent
     }
 }
 
-/// Opens the one session of the path.
-struct OnePath {
+/// The core of a call over `leg`.
+pub(crate) fn core<L: MediaLeg>(
+    now: Instant,
+    leg: L,
     variant: Variant,
-    input: AudioFormat,
-    output: AudioFormat,
-    wire: Rc<Wire>,
+    wire: &Rc<Wire>,
+) -> CallCore<L> {
+    CallCore::new(
+        now,
+        CoreConfig {
+            agent: agent(),
+            patience: Patience::default(),
+            leg,
+            models: Box::new(OnePath { variant, wire: Rc::clone(wire) }),
+            prompts: Arc::new(Prompts::new(&Voice::tone(Duration::from_millis(50)))),
+            annotates: false,
+        },
+    )
 }
 
-impl ModelOpener for OnePath {
-    fn open(&mut self, now: Instant, _wanted: OpenSession) -> Opened {
-        let session: Box<dyn ModelSession> =
-            match dialect(self.variant, self.input, self.output, now) {
-                Dialect::OpenAi(dialect) => Box::new(WireSession::new(*dialect, now, &self.wire)),
-                Dialect::Gemini(dialect) => Box::new(WireSession::new(*dialect, now, &self.wire)),
-            };
-        Opened { session, input: self.input }
-    }
-}
-
-/// A dialect as a session, over the wire that is none.
-struct WireSession<D> {
-    dialect: D,
-    wire: Rc<Wire>,
-    message: BytesMut,
-    out: Outbox,
-    delivered: Option<Instant>,
-    stats: UplinkStats,
-}
-
-impl<D: ModelDialect> WireSession<D> {
-    fn new(mut dialect: D, now: Instant, wire: &Rc<Wire>) -> Self {
-        let mut out = Outbox::default();
-        dialect.open(now, &mut out);
-        Self {
-            dialect,
-            wire: Rc::clone(wire),
-            message: BytesMut::with_capacity(8_192),
-            out,
-            delivered: None,
-            stats: UplinkStats::default(),
-        }
-    }
-}
-
-impl<D: ModelDialect> ModelSession for WireSession<D> {
-    fn capabilities(&self) -> &Capabilities {
-        self.dialect.capabilities()
-    }
-
-    fn send_audio(&mut self, _now: Instant, audio: &[u8]) {
-        self.message.clear();
-        self.message.reserve(8_192);
-        self.dialect.encode_audio(audio, &mut self.message);
-        self.wire.up.set(self.wire.up.get() + self.message.len());
-        self.stats.frames_sent += 1;
-        drop(self.message.split().freeze()); // What a websocket does: it takes the bytes and lets them go.
-    }
-
-    fn send(&mut self, now: Instant, command: ModelCommand) {
-        self.dialect.command(now, command, &mut self.out);
-    }
-
-    /// Delivers what is on the wire once at each instant.
-    fn poll(&mut self, _cx: &mut Context<'_>, now: Instant, sink: &mut dyn ModelSink) -> Poll<()> {
-        if self.delivered == Some(now) {
-            return Poll::Pending;
-        }
-        self.delivered = Some(now);
-        for message in self.wire.down.borrow().iter() {
-            self.dialect.handle_message(now, message, &mut self.out, sink).expect("a good message");
-        }
-        if matches!(self.out.take_verdict(), Some(Verdict::Ready)) {
-            self.wire.down.borrow_mut().clear();
-            sink.event(ModelEvent::Ready);
-        }
-        while self.out.next_message().is_some() {}
-        while let Some(event) = self.out.next_event() {
-            sink.event(event);
-        }
-        Poll::Ready(())
-    }
-
-    fn is_closed(&self) -> bool {
-        true
-    }
-
-    fn uplink_stats(&self) -> UplinkStats {
-        self.stats
-    }
-}
-
-enum Dialect {
-    OpenAi(Box<OpenAiRealtime>),
-    Gemini(Box<GeminiLive>),
+/// Lets the session open.
+fn open<L: MediaLeg>(core: &mut CallCore<L>, now: Instant) {
+    let mut cx = Context::from_waker(Waker::noop());
+    while core.poll_session(&mut cx, now) {}
+    while core.poll_output().is_some() {}
 }
 
 /// An agent that waits until it is spoken to, and never ends the call.
@@ -308,101 +212,12 @@ fn agent() -> AgentSpec {
     }
 }
 
-/// What a server says until audio may come.
-fn opening(variant: Variant) -> &'static [&'static str] {
-    match variant {
-        Variant::Gemini => &[r#"{"setupComplete":{}}"#],
-        Variant::OpenAiPcmu => &[
-            r#"{"type":"session.created","event_id":"e1","session":{"type":"realtime","id":"s"}}"#,
-            r#"{"type":"session.updated","event_id":"e2","session":{"type":"realtime","audio":{"input":{"format":{"type":"audio/pcmu"}},"output":{"format":{"type":"audio/pcmu"}}}}}"#,
-            CREATED,
-            ADDED,
-        ],
-        Variant::OpenAiPcma => &[
-            r#"{"type":"session.created","event_id":"e1","session":{"type":"realtime","id":"s"}}"#,
-            r#"{"type":"session.updated","event_id":"e2","session":{"type":"realtime","audio":{"input":{"format":{"type":"audio/pcma"}},"output":{"format":{"type":"audio/pcma"}}}}}"#,
-            CREATED,
-            ADDED,
-        ],
-        Variant::OpenAiPcm24k => &[
-            r#"{"type":"session.created","event_id":"e1","session":{"type":"realtime","id":"s"}}"#,
-            r#"{"type":"session.updated","event_id":"e2","session":{"type":"realtime","audio":{"input":{"format":{"type":"audio/pcm","rate":24000}},"output":{"format":{"type":"audio/pcm","rate":24000}}}}}"#,
-            CREATED,
-            ADDED,
-        ],
+/// Something like speech, from the sample `start` on: a buzz that comes and goes.
+pub(crate) fn buzz(start: usize, rate: SampleRate, pcm: &mut [i16]) {
+    for (n, sample) in pcm.iter_mut().enumerate() {
+        let at = (start + n) as f32 * 8_000.0 / rate.hz() as f32;
+        let pulse = (at % 73.0) / 73.0;
+        let loudness = ((at / 9_000.0).sin().abs() * 9_000.0) + 200.0;
+        *sample = ((0.5 - pulse) * loudness) as i16;
     }
-}
-
-const CREATED: &str = r#"{"type":"response.created","event_id":"e3","response":{"id":"resp_1","status":"in_progress"}}"#;
-const ADDED: &str = r#"{"type":"response.output_item.added","event_id":"e4","response_id":"resp_1","output_index":0,"item":{"id":"item_1","object":"realtime.item","type":"message","status":"in_progress","role":"assistant","content":[]}}"#;
-
-/// The wall clock of the path.
-const UNIX_NOW: Duration = Duration::from_secs(1_790_000_000);
-
-fn dialect(variant: Variant, input: AudioFormat, output: AudioFormat, now: Instant) -> Dialect {
-    let spec = SessionSpec {
-        instructions: String::new(),
-        voice: None,
-        language: "en".into(),
-        temperature: None,
-        tools: Vec::new(),
-        input,
-        output,
-        transcription: true,
-        history: Vec::new(),
-        first_item: ItemId(1),
-    };
-    let settings = |provider| Arc::new(ModelSettings::new(provider, String::from("key").into()));
-    match variant {
-        Variant::Gemini => {
-            Dialect::Gemini(Box::new(GeminiLive::new(settings(Provider::GeminiLive), spec)))
-        }
-        Variant::OpenAiPcmu | Variant::OpenAiPcma | Variant::OpenAiPcm24k => Dialect::OpenAi(
-            Box::new(OpenAiRealtime::new(settings(Provider::OpenAiRealtime), spec, now, UNIX_NOW)),
-        ),
-    }
-}
-
-/// Packets of something like speech: a buzz that comes and goes.
-fn datagrams(law: Law) -> Vec<Vec<u8>> {
-    let mut pcm = [0_i16; 160];
-    let mut payload = [0_u8; 160];
-    (0..256_usize)
-        .map(|packet| {
-            for (n, sample) in pcm.iter_mut().enumerate() {
-                let at = packet * 160 + n;
-                let pulse = (at % 73) as f32 / 73.0;
-                let loudness = ((at as f32 / 9_000.0).sin().abs() * 9_000.0) + 200.0;
-                *sample = ((0.5 - pulse) * loudness) as i16;
-            }
-            tandem_media::g711::encode(law, &pcm, &mut payload);
-            let mut datagram =
-                vec![0x80, if law == Law::Mu { 0 } else { 8 }, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9];
-            datagram.extend_from_slice(&payload);
-            debug_assert!(RtpPacket::parse(&datagram).is_ok());
-            datagram
-        })
-        .collect()
-}
-
-/// Writes sequence number and timestamp of packet `n`.
-fn stamp(datagram: &mut [u8], n: usize) {
-    datagram[2..4].copy_from_slice(&(n as u16).to_be_bytes());
-    datagram[4..8].copy_from_slice(&((n * 160) as u32).to_be_bytes());
-}
-
-/// A model's message with 20 ms of audio in it.
-fn delta(variant: Variant, output: AudioFormat) -> Vec<u8> {
-    let bytes: Vec<u8> =
-        (0..output.bytes_per(Ptime::MS20.duration())).map(|n| (n * 37 % 251) as u8).collect();
-    let base64 = base64_simd::STANDARD.encode_to_string(&bytes);
-    match variant {
-        Variant::Gemini => format!(
-            r#"{{"serverContent":{{"modelTurn":{{"parts":[{{"inlineData":{{"mimeType":"audio/pcm;rate=24000","data":"{base64}"}}}}]}}}}}}"#
-        ),
-        Variant::OpenAiPcmu | Variant::OpenAiPcma | Variant::OpenAiPcm24k => format!(
-            r#"{{"type":"response.output_audio.delta","event_id":"event_9","response_id":"resp_1","item_id":"item_1","output_index":0,"content_index":0,"delta":"{base64}"}}"#
-        ),
-    }
-    .into_bytes()
 }

@@ -22,6 +22,8 @@ fn ten_thousand_frames_each_way_allocate_nothing() {
             sent += path.downlink();
         }
         assert_eq!(CountingAllocator::count() - before, 0, "{}", variant.name());
-        assert!(sent >= 10_000 * 172, "{}: a packet went down for each frame", variant.name());
+        // The last frame of a fork may wait for the next one.
+        let expected = 9_999 * variant.downlink_bytes();
+        assert!(sent >= expected, "{}: what came from the model went down", variant.name());
     }
 }

@@ -10,15 +10,15 @@ use std::{
 use crate::{
     BenchReport, DaemonUse, Scheduling, Summary,
     callers::Callers,
-    daemon::Daemon,
-    fake_model::{FakeModel, Phase},
-    generator::{Grid, PTIME, Sent, WARM_UP, generate},
+    daemon::{Daemon, Ingress},
+    fake_model::{FakeModel, Phase, Vendor},
+    generator::{Grid, PTIME, Phases, Sent, WARM_UP, generate},
     listener::{Listener, TurnsHeard},
     null_relay,
 };
 
 /// What is still on its way after the last packet was sent may take this long.
-const SETTLE: Duration = Duration::from_millis(500);
+pub(crate) const SETTLE: Duration = Duration::from_millis(500);
 
 /// Turns a run is to have at least, where slots of the shortest length give them.
 const TURNS: u32 = 1_500;
@@ -27,7 +27,7 @@ const SHORTEST_SLOT: Duration = Duration::from_millis(500);
 const LONGEST_SLOT: Duration = Duration::from_secs(2);
 
 /// One block of the control at most takes this long.
-const CONTROL: Duration = Duration::from_secs(10);
+pub(crate) const CONTROL: Duration = Duration::from_secs(10);
 
 /// Packets that leave later than this at p99 make figures about the generator: under SCHED_FIFO, and as an ordinary
 /// thread.
@@ -134,18 +134,18 @@ struct Measured {
 }
 
 /// Measures one block; again when the generator was late, for what else ran on the machine may be over.
-fn on_time<T>(
+pub(crate) fn on_time<S: AsRef<Sent>, T>(
     plan: &BenchPlan,
     progress: &dyn Fn(&str),
     during: &'static str,
-    mut measure: impl FnMut() -> Result<(Sent, T), BenchError>,
-) -> Result<(Sent, T), BenchError> {
+    mut measure: impl FnMut() -> Result<(S, T), BenchError>,
+) -> Result<(S, T), BenchError> {
     let mut tries = 0;
     loop {
         progress(during);
         let (sent, measured) = measure()?;
         tries += 1;
-        match check_lateness(plan, during, &sent) {
+        match check_lateness(plan, during, sent.as_ref()) {
             Ok(()) => return Ok((sent, measured)),
             Err(error) if tries == TRIES => return Err(error),
             Err(_) => progress("the generator was late, once more:"),
@@ -157,8 +157,9 @@ fn measure_daemon(
     plan: &BenchPlan,
     progress: &dyn Fn(&str),
 ) -> Result<(Sent, Measured), BenchError> {
-    let model = FakeModel::start(plan.seed)?;
-    let daemon = Daemon::start(&plan.daemon, &model.url(), plan.calls, plan.fifo_daemon)?;
+    let model = FakeModel::start(Vendor::OpenAi, plan.seed)?;
+    let daemon =
+        Daemon::start(&plan.daemon, Ingress::Sip, &model.url(), plan.calls, plan.fifo_daemon)?;
     let idle = daemon.usage()?;
     // Signalling goes on in a thread of its own while we measure.
     let runtime =
@@ -167,22 +168,13 @@ fn measure_daemon(
     let listener = Listener::start(socket.try_clone()?)?;
     progress(&format!("calling the daemon {} times", plan.calls));
     let called = runtime.block_on(Callers::call(daemon.sip, &socket, plan.calls));
-    let mut callers = called.map_err(|error| match (error, daemon.last_words()) {
-        (BenchError::NotAnswered { call, why }, words) if !words.is_empty() => {
-            BenchError::NotAnswered { call, why: format!("{why}; the daemon says:\n{words}") }
-        }
-        (error, _) => error,
-    })?;
+    let mut callers = called.map_err(|error| daemon.explain(error))?;
 
     progress(&format!("measuring for {} s", plan.length.as_secs()));
     let remotes = callers.remotes();
-    let grid = Grid::starting_soon(plan.calls, plan.length);
+    let grid = Grid::starting_soon(plan.calls, plan.length, Phases::Spread);
     let from = grid.start + PTIME * WARM_UP;
-    model.set_phase(Phase::Speaking {
-        from,
-        until: grid.end(),
-        slot: slot(plan.calls, plan.length),
-    });
+    model.set_phase(Phase::Speaking { from, until: grid.end(), slot: slot(plan, SHORTEST_SLOT) });
     let (before, since) = (daemon.usage()?, Instant::now());
     let sent = generate(&socket, &remotes, grid)?;
     let (after, elapsed) = (daemon.usage()?, since.elapsed());
@@ -193,28 +185,20 @@ fn measure_daemon(
     let heard = listener.stop();
     let log = model.stop();
     daemon.stop()?;
-    let percent = |before: Duration, after: Duration| {
-        100.0 * after.saturating_sub(before).as_secs_f64() / elapsed.as_secs_f64()
-    };
     let measured = Measured {
         uplink: grid.latencies(&log.arrivals),
         grid,
         turns: TurnsHeard::new(&log.turns, heard),
         set_up,
-        daemon: DaemonUse {
-            cpu_percent: percent(before.cpu, after.cpu),
-            others_percent: percent(before.others, after.others),
-            idle_kib: idle.resident_kib,
-            loaded_kib: after.resident_kib,
-        },
+        daemon: DaemonUse::between(idle, before, after, elapsed),
         calls_lost,
     };
     Ok((sent, measured))
 }
 
 /// In every slot each call's model speaks once.
-fn slot(calls: u16, length: Duration) -> Duration {
-    (length * u32::from(calls) / TURNS).clamp(SHORTEST_SLOT, LONGEST_SLOT)
+pub(crate) fn slot(plan: &BenchPlan, shortest: Duration) -> Duration {
+    (plan.length * u32::from(plan.calls) / TURNS).clamp(shortest, LONGEST_SLOT)
 }
 
 fn check_lateness(plan: &BenchPlan, during: &'static str, sent: &Sent) -> Result<(), BenchError> {
@@ -287,7 +271,8 @@ mod tests {
         for (calls, seconds, millis) in
             [(100, 30, 2_000), (100, 10, 666), (10, 30, 500), (1000, 30, 2_000)]
         {
-            let slot = slot(calls, Duration::from_secs(seconds));
+            let plan = BenchPlan { calls, length: Duration::from_secs(seconds), ..plan(None) };
+            let slot = slot(&plan, SHORTEST_SLOT);
             assert_eq!(slot.as_millis(), millis, "{calls} calls, {seconds} s");
         }
     }

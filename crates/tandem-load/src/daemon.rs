@@ -10,7 +10,7 @@ use std::{
 };
 
 use crate::{
-    BenchError,
+    BenchError, DaemonUse,
     clock::{Priority, set_fifo},
 };
 
@@ -22,14 +22,35 @@ const STOP_WITHIN: Duration = Duration::from_secs(10);
 
 const POLL: Duration = Duration::from_millis(20);
 
+/// The file of call records: a line each, written when a call has ended.
+const RECORDS: &str = "calls.jsonl";
+
 /// The environment variable with the model's key; the model does not look at it.
 const KEY: &str = "TANDEM_BENCH_KEY";
+
+/// The environment variable with the token that opens forks.
+const TOKEN_KEY: &str = "TANDEM_BENCH_TOKEN";
+
+/// What opens forks.
+pub(crate) const TOKEN: &str = "tandem-bench-opens-forks";
+
+/// How calls come to the daemon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ingress {
+    /// SIP and RTP; the model is OpenAI's.
+    Sip,
+    /// Forks of FreeSWITCH; the model is Gemini.
+    Forks,
+}
 
 /// A running daemon, whose one agent is connected to the model at `url`. Dropping it kills it.
 pub(crate) struct Daemon {
     child: Child,
-    /// Where it takes calls.
+    /// Where it takes SIP calls.
     pub(crate) sip: SocketAddr,
+    /// Where it takes forks, if it does.
+    pub(crate) forks: SocketAddr,
+    ingress: Ingress,
     directory: Scratch,
 }
 
@@ -44,30 +65,51 @@ pub(crate) struct Usage {
     pub(crate) resident_kib: u64,
 }
 
+impl DaemonUse {
+    /// Of what was used before the first call, and at the beginning and the end of `elapsed` under load.
+    pub(crate) fn between(idle: Usage, before: Usage, after: Usage, elapsed: Duration) -> Self {
+        let percent = |before: Duration, after: Duration| {
+            100.0 * after.saturating_sub(before).as_secs_f64() / elapsed.as_secs_f64()
+        };
+        Self {
+            cpu_percent: percent(before.cpu, after.cpu),
+            others_percent: percent(before.others, after.others),
+            idle_kib: idle.resident_kib,
+            loaded_kib: after.resident_kib,
+        }
+    }
+}
+
 impl Daemon {
     /// Starts `executable` for `calls` calls and waits until it listens.
     pub(crate) fn start(
         executable: &Path,
+        ingress: Ingress,
         url: &str,
         calls: u16,
         fifo: bool,
     ) -> Result<Self, BenchError> {
         let directory = Scratch::new()?;
-        let sip = free_port()?;
+        let [sip, forks] = free_ports()?;
         let config = directory.0.join("tandem.toml");
         let log = directory.0.join("log");
-        fs::write(&config, configuration(sip, url, calls, &directory.0))?;
+        let mut text = configuration(sip, url, calls, &directory.0, ingress);
+        if ingress == Ingress::Forks {
+            text += &fork_section(forks);
+        }
+        fs::write(&config, text)?;
         let child = Command::new(executable)
             .args(["serve", "--color", "never", "--log", "warn", "--config"])
             .arg(&config)
             .env(KEY, "bench")
+            .env(TOKEN_KEY, TOKEN)
             .env_remove("RUST_LOG")
             .stdin(Stdio::null())
             .stdout(fs::File::create(&log)?)
             .stderr(fs::OpenOptions::new().append(true).open(&log)?)
             .spawn()
             .map_err(|error| BenchError::Daemon(format!("{}: {error}", executable.display())))?;
-        let mut daemon = Self { child, sip, directory };
+        let mut daemon = Self { child, sip, forks, ingress, directory };
         if fifo {
             // It has one thread yet; the others inherit.
             set_fifo(daemon.child.id().cast_signed(), Priority::Measured)?;
@@ -78,6 +120,10 @@ impl Daemon {
 
     fn wait_until_it_listens(&mut self) -> Result<(), BenchError> {
         let until = Instant::now() + START_WITHIN;
+        let listens = match self.ingress {
+            Ingress::Sip => self.sip,
+            Ingress::Forks => self.forks,
+        };
         loop {
             if let Some(status) = self.child.try_wait()? {
                 return Err(BenchError::Daemon(format!(
@@ -85,7 +131,7 @@ impl Daemon {
                     self.last_words()
                 )));
             }
-            if TcpStream::connect(self.sip).is_ok() {
+            if TcpStream::connect(listens).is_ok() {
                 return Ok(());
             }
             if Instant::now() > until {
@@ -99,10 +145,33 @@ impl Daemon {
     }
 
     /// The end of what it wrote.
-    pub(crate) fn last_words(&self) -> String {
+    fn last_words(&self) -> String {
         let log = fs::read_to_string(self.directory.0.join("log")).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(5)..].join("\n")
+    }
+
+    /// `error` with what the daemon may have to say about a call that it did not answer.
+    pub(crate) fn explain(&self, error: BenchError) -> BenchError {
+        match (error, self.last_words()) {
+            (BenchError::NotAnswered { call, why }, words) if !words.is_empty() => {
+                BenchError::NotAnswered { call, why: format!("{why}; the daemon says:\n{words}") }
+            }
+            (error, _) => error,
+        }
+    }
+
+    /// How many calls it has recorded as ended: waits until it is `wanted`, but not longer than `within`.
+    pub(crate) fn ended_calls(&self, wanted: u64, within: Duration) -> u64 {
+        let until = Instant::now() + within;
+        loop {
+            let records = fs::read(self.directory.0.join(RECORDS)).unwrap_or_default();
+            let ended = memchr::memchr_iter(b'\n', &records).count() as u64;
+            if ended >= wanted || Instant::now() > until {
+                return ended;
+            }
+            thread::sleep(POLL);
+        }
     }
 
     /// What it has used so far.
@@ -161,22 +230,37 @@ impl Drop for Scratch {
     }
 }
 
-/// A port that is free for UDP and TCP now.
-fn free_port() -> io::Result<SocketAddr> {
+/// Ports that are free for UDP and TCP now.
+fn free_ports() -> io::Result<[SocketAddr; 2]> {
     let mut last = io::Error::from(io::ErrorKind::AddrInUse);
+    // Held until all are found, so that no two are the same.
+    let mut held = Vec::new();
     for _ in 0..16 {
         let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let address = tcp.local_addr()?;
         match UdpSocket::bind(address) {
-            Ok(_) => return Ok(address),
+            Ok(_) => held.push((address, tcp)),
             Err(error) => last = error,
+        }
+        if let [(one, _), (other, _)] = held[..] {
+            return Ok([one, other]);
         }
     }
     Err(last)
 }
 
-fn configuration(sip: SocketAddr, url: &str, calls: u16, directory: &Path) -> String {
-    let records = directory.join("calls.jsonl");
+fn configuration(
+    sip: SocketAddr,
+    url: &str,
+    calls: u16,
+    directory: &Path,
+    ingress: Ingress,
+) -> String {
+    let provider = match ingress {
+        Ingress::Sip => "openai-realtime",
+        Ingress::Forks => "gemini-live",
+    };
+    let records = directory.join(RECORDS);
     format!(
         r#"[sip]
 listen = ["udp:{sip}", "tcp:{sip}"]
@@ -189,7 +273,7 @@ drain_s = 5
 path = {records:?}
 
 [models.bench]
-provider = "openai-realtime"
+provider = "{provider}"
 base_url = "{url}"
 api_key_env = "{KEY}"
 
@@ -201,6 +285,18 @@ tools = []
 max_concurrent_calls = {most}
 "#,
         most = calls + 10,
+    )
+}
+
+/// No event socket: the forks alone start the calls.
+fn fork_section(listen: SocketAddr) -> String {
+    format!(
+        r#"
+[freeswitch]
+listen = ["{listen}"]
+outbound = []
+token_env = "{TOKEN_KEY}"
+"#
     )
 }
 

@@ -1,15 +1,18 @@
-//! The model that the daemon talks to: just enough of OpenAI Realtime to be spoken to, and a stamp on every message.
+//! The model that the daemon talks to: just enough of a vendor's protocol to be spoken to, and a stamp on every message.
+
+mod vendor;
+
+pub(crate) use vendor::Vendor;
 
 use std::{
     io,
     net::{Ipv4Addr, SocketAddr},
+    sync::mpsc,
     thread,
     time::{Duration, Instant},
 };
 
-use base64_simd::{AsOut, STANDARD};
 use futures_util::{SinkExt, StreamExt};
-use memchr::memmem;
 use tokio::{
     net::{TcpListener, TcpStream},
     runtime,
@@ -21,14 +24,11 @@ use tokio_tungstenite::{WebSocketStream, accept_async, tungstenite::Message};
 
 use crate::{
     clock::{Priority, Scheduling},
-    marker::{FRAME, Marker, Way, tone},
+    marker::Marker,
 };
 
-/// Frames of one answer: 200 ms.
-const ANSWER_FRAMES: usize = 10;
-
-/// An answer begins this long before the next one may, so that it always meets an idle stream.
-const ANSWER_ROOM: Duration = Duration::from_millis(300);
+/// From the end of an answer's audio to the next answer at least, so that it always meets an idle stream.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// What the model does.
 #[derive(Debug, Clone, Copy)]
@@ -54,22 +54,43 @@ pub(crate) struct ModelLog {
 pub(crate) struct FakeModel {
     address: SocketAddr,
     phase: watch::Sender<Phase>,
+    sessions: mpsc::Receiver<Instant>,
     thread: thread::JoinHandle<ModelLog>,
+}
+
+/// What all connections are to know.
+#[derive(Clone)]
+struct Rules {
+    vendor: Vendor,
+    seed: u64,
+    sessions: mpsc::Sender<Instant>,
 }
 
 impl FakeModel {
     /// Listens on loopback. `seed` decides when it speaks.
-    pub(crate) fn start(seed: u64) -> io::Result<Self> {
+    pub(crate) fn start(vendor: Vendor, seed: u64) -> io::Result<Self> {
         let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
         let (phase, phases) = watch::channel(Phase::Listening);
+        let (opened, sessions) = mpsc::channel();
+        let rules = Rules { vendor, seed, sessions: opened };
         let thread = thread::Builder::new().name("fake model".into()).spawn(move || {
             Scheduling::best_for_this_thread(Priority::Stamps);
-            runtime.block_on(serve(listener, &phases, seed))
+            runtime.block_on(serve(listener, &phases, &rules))
         })?;
-        Ok(Self { address, phase, thread })
+        Ok(Self { address, phase, sessions, thread })
+    }
+
+    /// Where it listens.
+    pub(crate) const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Waits for the next session to be open, and says since when it is.
+    pub(crate) fn next_session(&self, within: Duration) -> Option<Instant> {
+        self.sessions.recv_timeout(within).ok()
     }
 
     /// For `base_url`.
@@ -91,7 +112,7 @@ impl FakeModel {
 async fn serve(
     listener: std::net::TcpListener,
     phases: &watch::Receiver<Phase>,
-    seed: u64,
+    rules: &Rules,
 ) -> ModelLog {
     let mut log = ModelLog::default();
     let mut conversations = JoinSet::new();
@@ -101,7 +122,7 @@ async fn serve(
         tokio::select! {
             accepted = listener.accept() => {
                 if let Ok((stream, _)) = accepted {
-                    conversations.spawn(converse(stream, phases.clone(), seed));
+                    conversations.spawn(converse(stream, phases.clone(), rules.clone()));
                 }
             }
             _ = over.wait_for(|phase| matches!(phase, Phase::Over)) => break,
@@ -116,7 +137,8 @@ async fn serve(
 }
 
 /// One connection, until the daemon closes it or all is over.
-async fn converse(stream: TcpStream, mut phases: watch::Receiver<Phase>, seed: u64) -> ModelLog {
+async fn converse(stream: TcpStream, mut phases: watch::Receiver<Phase>, rules: Rules) -> ModelLog {
+    let Rules { vendor, seed, sessions } = rules;
     let mut log = ModelLog::default();
     if stream.set_nodelay(true).is_err() {
         return log;
@@ -133,22 +155,21 @@ async fn converse(stream: TcpStream, mut phases: watch::Receiver<Phase>, seed: u
                 let at = Instant::now();
                 let Some(Ok(message)) = message else { return log };
                 let Message::Text(text) = message else { continue };
-                if let Some(audio) = appended_audio(text.as_bytes(), &mut decoded) {
-                    let frames = audio.chunks_exact(FRAME);
-                    log.arrivals.extend(frames.filter_map(|frame| Some((Marker::read(Way::Up, frame)?, at))));
+                if vendor.hear(text.as_bytes(), at, &mut decoded, &mut log.arrivals) {
                     if let (None, Some((marker, _))) = (&voice, log.arrivals.last()) {
-                        voice = Some(Voice::new(marker.call, seed, *phases.borrow()));
+                        voice = Some(Voice::new(vendor, marker.call, seed, *phases.borrow()));
                     }
-                } else if memmem::find(text.as_bytes(), b"\"session.update\"").is_some()
-                    && greet(&mut socket).await.is_err()
-                {
-                    return log;
+                } else if vendor.is_setup(text.as_bytes()) {
+                    if send_all(&mut socket, vendor.greeting()).await.is_err() {
+                        return log;
+                    }
+                    let _ = sessions.send(Instant::now()); // Nobody may be waiting for it.
                 }
             }
             () = sleep_until(next_turn.unwrap_or_else(Instant::now).into()), if next_turn.is_some() => {
                 let Some(voice) = &mut voice else { continue };
                 let turn = voice.take_turn();
-                match answer(&mut socket, turn).await {
+                match answer(&mut socket, vendor, turn).await {
                     Ok(written) => log.turns.push((turn, written)),
                     Err(_) => return log,
                 }
@@ -166,19 +187,9 @@ async fn converse(stream: TcpStream, mut phases: watch::Receiver<Phase>, seed: u
     }
 }
 
-/// The caller's audio in an `input_audio_buffer.append`.
-fn appended_audio<'a>(message: &[u8], decoded: &'a mut Vec<u8>) -> Option<&'a [u8]> {
-    const KEY: &[u8] = b"\"audio\":\"";
-    memmem::find(message, b"\"input_audio_buffer.append\"")?;
-    let start = memmem::find(message, KEY)? + KEY.len();
-    let length = memchr::memchr(b'"', &message[start..])?;
-    let base64 = &message[start..start + length];
-    decoded.resize(STANDARD.estimated_decoded_length(base64.len()), 0);
-    STANDARD.decode(base64, decoded.as_mut_slice().as_out()).ok().map(|audio| &*audio)
-}
-
 /// When one call's model speaks.
 struct Voice {
+    vendor: Vendor,
     call: u16,
     spoken: u32,
     random: fastrand::Rng,
@@ -188,16 +199,16 @@ struct Voice {
 }
 
 impl Voice {
-    fn new(call: u16, seed: u64, phase: Phase) -> Self {
+    fn new(vendor: Vendor, call: u16, seed: u64, phase: Phase) -> Self {
         let mut random = fastrand::Rng::with_seed(seed ^ u64::from(call) << 32);
-        Self { call, spoken: 0, position: random.f64(), random, phase }
+        Self { vendor, call, spoken: 0, position: random.f64(), random, phase }
     }
 
     fn next_turn(&self) -> Option<Instant> {
         let Phase::Speaking { from, until, slot } = self.phase else { return None };
         let begin = from + slot * self.spoken;
-        (begin + slot <= until)
-            .then(|| begin + slot.saturating_sub(ANSWER_ROOM).mul_f64(self.position))
+        let room = self.vendor.answer_length() + PAUSE;
+        (begin + slot <= until).then(|| begin + slot.saturating_sub(room).mul_f64(self.position))
     }
 
     fn take_turn(&mut self) -> Marker {
@@ -211,42 +222,21 @@ impl Voice {
 type Socket = WebSocketStream<TcpStream>;
 type Failed = tokio_tungstenite::tungstenite::Error;
 
-async fn greet(socket: &mut Socket) -> Result<(), Failed> {
-    socket.feed(Message::text(r#"{"type":"session.created","session":{}}"#)).await?;
-    socket.send(Message::text(r#"{"type":"session.updated","session":{}}"#)).await
-}
-
-/// Speaks 200 ms at once, as models do, and returns the instant before its audio was written.
-async fn answer(socket: &mut Socket, turn: Marker) -> Result<Instant, Failed> {
-    let name = format!("{}_{}", turn.call, turn.number);
-    let item =
-        format!(r#"{{"id":"item_{name}","type":"message","role":"assistant","content":[]}}"#);
-    let event = |kind: &str, rest: &str| Message::text(format!(r#"{{"type":"{kind}",{rest}}}"#));
-    let created =
-        format!(r#""response":{{"id":"resp_{name}","status":"in_progress","output":[]}}"#);
-    let added = format!(r#""response_id":"resp_{name}","output_index":0,"item":{item}"#);
-    let delta = format!(
-        r#""response_id":"resp_{name}","item_id":"item_{name}","output_index":0,"content_index":0,"delta":"{}""#,
-        STANDARD.encode_to_string(answer_audio(turn)),
-    );
-    let delta = event("response.output_audio.delta", &delta);
-    let done = format!(r#""response":{{"id":"resp_{name}","status":"completed","output":[]}}"#);
-
-    socket.feed(event("response.created", &created)).await?;
-    socket.send(event("response.output_item.added", &added)).await?;
-    let written = Instant::now();
-    socket.send(delta).await?;
-    socket.feed(event("response.output_item.done", &added)).await?;
-    socket.send(event("response.done", &done)).await?;
-    Ok(written)
-}
-
-fn answer_audio(turn: Marker) -> Vec<u8> {
-    let mut audio = tone(ANSWER_FRAMES * FRAME);
-    for (number, frame) in (0..).zip(audio.chunks_exact_mut(FRAME)) {
-        Marker { frame: number, ..turn }.write(Way::Down, frame);
+async fn send_all(socket: &mut Socket, messages: &[impl AsRef<str>]) -> Result<(), Failed> {
+    for message in messages {
+        socket.feed(Message::text(message.as_ref())).await?;
     }
-    audio
+    socket.flush().await
+}
+
+/// Speaks all of an answer at once, as models do, and returns the instant before its audio was written.
+async fn answer(socket: &mut Socket, vendor: Vendor, turn: Marker) -> Result<Instant, Failed> {
+    let answer = vendor.answer(turn);
+    send_all(socket, &answer.before).await?;
+    let written = Instant::now();
+    socket.send(Message::text(answer.audio)).await?;
+    send_all(socket, &answer.after).await?;
+    Ok(written)
 }
 
 #[cfg(test)]
@@ -254,46 +244,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn audio_is_found_in_its_message() {
-        let mut frames = tone(2 * FRAME);
-        let marker = Marker { call: 3, number: 7, frame: 0 };
-        marker.write(Way::Up, &mut frames);
-        let message = format!(
-            r#"{{"type":"input_audio_buffer.append","audio":"{}"}}"#,
-            STANDARD.encode_to_string(&frames)
-        );
-        let mut decoded = Vec::new();
-        assert_eq!(appended_audio(message.as_bytes(), &mut decoded), Some(&frames[..]));
-        for other in [
-            r#"{"type":"session.update","session":{}}"#,
-            r#"{"type":"input_audio_buffer.append","audio":"a"}"#,
-            r#"{"type":"input_audio_buffer.append","audio":"#,
-        ] {
-            assert_eq!(appended_audio(other.as_bytes(), &mut decoded), None, "{other}");
-        }
-    }
-
-    #[test]
-    fn every_frame_of_an_answer_has_its_number() {
-        let turn = Marker { call: 1, number: 2, frame: 0 };
-        let audio = answer_audio(turn);
-        let frames: Vec<_> =
-            audio.chunks(FRAME).map(|frame| Marker::read(Way::Down, frame)).collect();
-        let expected: Vec<_> = (0..10).map(|frame| Some(Marker { frame, ..turn })).collect();
-        assert_eq!(frames, expected);
-    }
-
-    #[test]
     fn a_call_has_one_turn_in_every_slot_and_room_behind_it() {
         let from = Instant::now();
         let (slot, until) = (Duration::from_millis(800), from + Duration::from_secs(4));
-        let mut voice = Voice::new(5, 1, Phase::Listening);
+        let mut voice = Voice::new(Vendor::OpenAi, 5, 1, Phase::Listening);
         assert_eq!(voice.next_turn(), None);
         voice.phase = Phase::Speaking { from, until, slot };
         for number in 0..5 {
             let at = voice.next_turn().unwrap();
             let begin = from + slot * number;
-            assert!((begin..=begin + slot - ANSWER_ROOM).contains(&at));
+            assert!((begin..=begin + slot - Duration::from_millis(300)).contains(&at));
             assert_eq!(voice.take_turn(), Marker { call: 5, number, frame: 0 });
         }
         assert_eq!(voice.next_turn(), None);

@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde::Serialize;
 use tandem_rtp::{HEADER_LEN, RtpPacket};
 
 use crate::{
@@ -20,27 +21,43 @@ pub(crate) const PTIME: Duration = Duration::from_millis(20);
 /// Packets of each call that are sent but not counted: caches, queues and branch predictors fill.
 pub(crate) const WARM_UP: u32 = 50;
 
+/// When within a packet time the calls send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phases {
+    /// One after the other, evenly spread.
+    Spread,
+    /// All at once.
+    Burst,
+}
+
 /// When each packet is meant to leave.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Grid {
     /// When packet 0 of call 0 leaves.
     pub(crate) start: Instant,
-    /// The calls; their phases are spread evenly over one packet time.
+    /// The calls.
     pub(crate) calls: u16,
     /// Packets per call.
     pub(crate) packets: u32,
+    /// Which of them when.
+    pub(crate) phases: Phases,
 }
 
 impl Grid {
     /// A grid of `length` after the warm-up that begins in a moment.
-    pub(crate) fn starting_soon(calls: u16, length: Duration) -> Self {
+    pub(crate) fn starting_soon(calls: u16, length: Duration, phases: Phases) -> Self {
         let packets = WARM_UP + (length.as_millis() / PTIME.as_millis()) as u32;
-        Self { start: Instant::now() + Duration::from_millis(50), calls, packets }
+        Self { start: Instant::now() + Duration::from_millis(50), calls, packets, phases }
     }
 
     /// When packet `number` of `call` is meant to leave.
     pub(crate) fn due(&self, call: u16, number: u32) -> Instant {
-        self.start + PTIME * number + PTIME * u32::from(call) / u32::from(self.calls.max(1))
+        let phase = match self.phases {
+            Phases::Spread => PTIME * u32::from(call) / u32::from(self.calls.max(1)),
+            Phases::Burst => Duration::ZERO,
+        };
+        self.start + PTIME * number + phase
     }
 
     /// When the last packet has been sent.
@@ -73,6 +90,12 @@ pub(crate) struct Sent {
     pub(crate) lateness: Vec<Duration>,
     /// Packets the kernel did not take.
     pub(crate) refused: u64,
+}
+
+impl AsRef<Self> for Sent {
+    fn as_ref(&self) -> &Self {
+        self
+    }
 }
 
 /// Sends all packets of `grid`: those of call n from `socket` to the n-th of `targets`. Takes as long as the grid is.
@@ -128,18 +151,20 @@ mod tests {
 
     #[test]
     fn phases_are_spread_over_one_packet_time() {
-        let grid = Grid { start: Instant::now(), calls: 4, packets: 60 };
+        let grid = Grid { start: Instant::now(), calls: 4, packets: 60, phases: Phases::Spread };
         for (call, number, millis) in [(0, 0, 0), (1, 0, 5), (3, 0, 15), (0, 1, 20), (2, 50, 1010)]
         {
             assert_eq!(grid.due(call, number), grid.start + Duration::from_millis(millis));
         }
         assert_eq!(grid.end(), grid.start + Duration::from_millis(1200));
         assert_eq!(grid.counted(), 40);
+        let burst = Grid { phases: Phases::Burst, ..grid };
+        assert_eq!(burst.due(3, 1), grid.due(0, 1));
     }
 
     #[test]
     fn latency_counts_from_the_intended_instant_and_leaves_the_warm_up_out() {
-        let grid = Grid { start: Instant::now(), calls: 2, packets: 60 };
+        let grid = Grid { start: Instant::now(), calls: 2, packets: 60, phases: Phases::Spread };
         let late = Duration::from_micros(300);
         let seen =
             |call, number| (Marker { call, number, frame: 0 }, grid.due(call, number) + late);
@@ -154,7 +179,7 @@ mod tests {
         let target = receiver.local_addr().unwrap();
         // All of it is due already.
         let start = Instant::now().checked_sub(Duration::from_secs(2)).unwrap();
-        let grid = Grid { start, calls: 2, packets: WARM_UP + 1 };
+        let grid = Grid { start, calls: 2, packets: WARM_UP + 1, phases: Phases::Spread };
         let sent = generate(&sender, &[target, target], grid).unwrap();
         assert_eq!((sent.lateness.len(), sent.refused), (2, 0));
         let mut datagram = [0; 2048];

@@ -7,14 +7,16 @@
 //! - `fake_model` stamps what comes up and speaks at random moments; `listener` stamps what comes down.
 //! - `null_relay` does the least a bridge can do, under the same load: the floor of this machine on this day.
 //! - `callers` and `daemon` are the calls and the process under test.
+//! - `fork`: [`run_forks`] does the same with N forked calls of FreeSWITCH, websockets instead of SIP and RTP.
 //! - `marker`, `samples`, `clock`: what is in a payload, percentiles, absolute sleep and priority.
-//! - [`BenchReport`] holds what came of it, and which targets were met.
+//! - [`BenchReport`] and [`ForkReport`] hold what came of it, and which targets were met.
 
 mod bench;
 mod callers;
 mod clock;
 mod daemon;
 mod fake_model;
+mod fork;
 mod generator;
 mod listener;
 mod marker;
@@ -24,5 +26,7 @@ mod samples;
 
 pub use bench::{BenchError, BenchPlan, run};
 pub use clock::Scheduling;
+pub use fork::{ForkReport, run_forks};
+pub use generator::Phases;
 pub use report::{BenchReport, DaemonUse, Target};
 pub use samples::Summary;

@@ -15,7 +15,7 @@ use tandem_rtp::RtpPacket;
 
 use crate::{
     clock::{Priority, Scheduling},
-    generator::{Grid, Sent, generate},
+    generator::{Grid, Phases, Sent, generate},
     marker::{FRAME, Marker, Way},
 };
 
@@ -44,7 +44,7 @@ pub(crate) fn measure(
         let stop = Arc::clone(&stop);
         move || relay(&input, output, &stop, fifo)
     })?;
-    let grid = Grid::starting_soon(calls, length);
+    let grid = Grid::starting_soon(calls, length, Phases::Spread);
     let sent = generate(&sender, &targets, grid);
     thread::sleep(SETTLE);
     stop.store(true, Ordering::Relaxed);

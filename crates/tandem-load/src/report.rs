@@ -83,37 +83,47 @@ pub struct Target {
     pub met: bool,
 }
 
-impl BenchReport {
-    /// The targets of this run.
-    pub fn targets(&self) -> Vec<Target> {
-        let at_most = |name, summary: &Summary, bound: Duration| Target {
+impl Target {
+    /// At most `bound` at p99, and something was seen.
+    pub(crate) fn at_most(name: &'static str, summary: &Summary, bound: Duration) -> Self {
+        Self {
             name,
             bound: format!("<= {} ms", millis(bound)),
             seen: format!("{} ms", millis(summary.p99)),
             met: summary.n > 0 && summary.p99 <= bound,
-        };
-        let expected = self.uplink.n as u64 + self.uplink_lost;
-        let none = |name, bound: &str, seen: u64, of: u64, met| Target {
+        }
+    }
+
+    /// At most `per_mille` of `of`.
+    pub(crate) fn few(name: &'static str, seen: u64, of: u64, per_mille: u64) -> Self {
+        Self {
             name,
-            bound: bound.into(),
+            bound: match per_mille {
+                0 => "0".into(),
+                _ => format!("<= {} %", per_mille as f64 / 10.0),
+            },
             seen: format!("{seen} of {of}"),
-            met,
-        };
+            met: seen * 1000 <= of * per_mille,
+        }
+    }
+}
+
+impl BenchReport {
+    /// The targets of this run.
+    pub fn targets(&self) -> Vec<Target> {
+        let expected = self.uplink.n as u64 + self.uplink_lost;
         let turns = self.first_packet.n as u64 + self.turns_unheard;
-        let calls = u64::from(self.calls);
         vec![
-            at_most("RTP in -> websocket out, p99", &self.uplink, UPLINK),
-            at_most("first model byte -> first RTP packet, p99", &self.first_packet, FIRST_PACKET),
-            // Percentiles of survivors mean nothing when many did not survive.
-            none(
-                "packets lost on the way up",
-                "<= 0.1 %",
-                self.uplink_lost,
-                expected,
-                self.uplink_lost * 1000 <= expected,
+            Target::at_most("RTP in -> websocket out, p99", &self.uplink, UPLINK),
+            Target::at_most(
+                "first model byte -> first RTP packet, p99",
+                &self.first_packet,
+                FIRST_PACKET,
             ),
-            none("answers never heard", "0", self.turns_unheard, turns, self.turns_unheard == 0),
-            none("calls lost", "0", self.calls_lost, calls, self.calls_lost == 0),
+            // Percentiles of survivors mean nothing when many did not survive.
+            Target::few("packets lost on the way up", self.uplink_lost, expected, 1),
+            Target::few("answers never heard", self.turns_unheard, turns, 0),
+            Target::few("calls lost", self.calls_lost, self.calls.into(), 0),
         ]
     }
 
@@ -124,8 +134,31 @@ impl BenchReport {
 
     /// Why the figures say more about this machine than about the daemon, if so: something else was running.
     pub fn disturbance(&self) -> Option<String> {
-        let (one, other) = (self.null_before.p99.as_secs_f64(), self.null_after.p99.as_secs_f64());
-        let others = self.daemon.others_percent;
+        self.daemon.disturbance(&self.null_before, &self.null_after)
+    }
+
+    /// The figures as a table.
+    pub fn table(&self) -> String {
+        let rows = [
+            ("RTP in -> model websocket out", &self.uplink),
+            ("  null relay before (UDP in -> TCP out)", &self.null_before),
+            ("  null relay after", &self.null_after),
+            ("first model byte -> first RTP packet", &self.first_packet),
+            ("spacing of RTP packets, off 20 ms", &self.spacing),
+            ("INVITE -> 200 with model handshake", &self.set_up),
+            ("lateness of the generator, included", &self.lateness),
+        ];
+        let schedulings = [self.generator, self.daemon_scheduling];
+        table(&rows) + &self.daemon.text(self.calls, schedulings)
+    }
+}
+
+impl DaemonUse {
+    /// Why the figures say more about this machine than about the daemon, if so: others used it, or the control was not the
+    /// same before and after.
+    pub(crate) fn disturbance(&self, before: &Summary, after: &Summary) -> Option<String> {
+        let (one, other) = (before.p99.as_secs_f64(), after.p99.as_secs_f64());
+        let others = self.others_percent;
         if others > OTHERS {
             return Some(format!(
                 "other processes used {others:.0} % of a core while the daemon was measured"
@@ -135,47 +168,45 @@ impl BenchReport {
             .then(|| "the null relay was not the same before and after".into())
     }
 
-    /// The figures as a table.
-    pub fn table(&self) -> String {
-        let mut table = format!(
-            "{:<40} {:>8} {:>9} {:>9} {:>9} {:>9}\n",
-            "milliseconds", "n", "p50", "p99", "p99.9", "max"
-        );
-        for (name, summary) in [
-            ("RTP in -> model websocket out", &self.uplink),
-            ("  null relay before (UDP in -> TCP out)", &self.null_before),
-            ("  null relay after", &self.null_after),
-            ("first model byte -> first RTP packet", &self.first_packet),
-            ("spacing of RTP packets, off 20 ms", &self.spacing),
-            ("INVITE -> 200 with model handshake", &self.set_up),
-            ("lateness of the generator, included", &self.lateness),
-        ] {
-            let [p50, p99, p999, max] =
-                [summary.p50, summary.p99, summary.p999, summary.max].map(millis);
-            let _ =
-                writeln!(table, "{name:<40} {:>8} {p50:>9} {p99:>9} {p999:>9} {max:>9}", summary.n);
-        }
-        let DaemonUse { cpu_percent, idle_kib, loaded_kib, .. } = self.daemon;
-        let calls = f64::from(self.calls.max(1));
-        let _ = write!(
-            table,
+    /// The end of a report: what it cost, per call, and how the measuring threads and the daemon were scheduled.
+    pub(crate) fn text(&self, calls: u16, [generator, daemon]: [Scheduling; 2]) -> String {
+        let Self { cpu_percent, idle_kib, loaded_kib, .. } = self;
+        let calls = f64::from(calls.max(1));
+        format!(
             "\ndaemon      {cpu_percent:.1} % of one core, {:.3} % per call; {:.1} MiB resident, {:.0} kiB per call\n\
              scheduling  measuring threads {}, daemon and null relay {}",
             cpu_percent / calls,
-            loaded_kib as f64 / 1024.0,
-            loaded_kib.saturating_sub(idle_kib) as f64 / calls,
-            self.generator.name(),
-            self.daemon_scheduling.name(),
-        );
-        table
+            *loaded_kib as f64 / 1024.0,
+            loaded_kib.saturating_sub(*idle_kib) as f64 / calls,
+            generator.name(),
+            daemon.name(),
+        )
     }
+}
+
+/// Percentiles in milliseconds, a line each.
+pub(crate) fn table(rows: &[(&str, &Summary)]) -> String {
+    let mut table = format!(
+        "{:<40} {:>8} {:>9} {:>9} {:>9} {:>9}\n",
+        "milliseconds", "n", "p50", "p99", "p99.9", "max"
+    );
+    for (name, summary) in rows {
+        let [p50, p99, p999, max] =
+            [summary.p50, summary.p99, summary.p999, summary.max].map(millis);
+        let _ = writeln!(table, "{name:<40} {:>8} {p50:>9} {p99:>9} {p999:>9} {max:>9}", summary.n);
+    }
+    table
 }
 
 fn millis(duration: Duration) -> String {
     format!("{:.3}", duration.as_secs_f64() * 1e3)
 }
 
-fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+/// Writes seconds.
+pub(crate) fn seconds<S: Serializer>(
+    duration: &Duration,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(duration.as_secs_f64())
 }
 
