@@ -113,6 +113,11 @@ impl<L: MediaLeg> CallCore<L> {
             self.conversation.held = held;
         }
         let came_back = matches!(event, SignalEvent::Transfer(TransferOutcome::Failed { .. }));
+        if event == SignalEvent::TakenOver {
+            self.conversation.annotate(|it| {
+                annotations::outcome(EndReason::Transferred, None, &it.conversation())
+            });
+        }
         self.handle_input(now, Input::Signal(event));
         if came_back {
             self.conversation

@@ -1,8 +1,12 @@
 //! Forked calls: the audio comes by a websocket of the switch's module, signalling by its event socket.
 
-use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
-use tandem_call::{CallId, HangupCause, Party, SignalCommand};
+use tandem_call::{CallId, HangupCause, Party, SignalCommand, TransferRoutes};
 use tandem_media::{AudioFormat, SampleRate};
 use tandem_streams::{ForkLeg, ForkLegConfig};
 use tokio::sync::mpsc;
@@ -26,6 +30,8 @@ pub struct ForkCall {
     pub sip_call_id: Option<String>,
     /// The rate that the fork will most likely have.
     pub rate: SampleRate,
+    /// What empties the two-way `mod_audio_stream`, where a text is known that does.
+    pub stream_clear: Option<String>,
     /// Orders to the channel.
     pub signalling: Arc<dyn Signalling>,
     /// What comes from the channel and its forks.
@@ -39,6 +45,10 @@ pub struct TakenFork {
     pub id: CallId,
     /// The agent's language, BCP-47.
     pub language: String,
+    /// Where its callers are handed to.
+    pub transfer: TransferRoutes,
+    /// No call of it takes longer.
+    pub longest: Duration,
 }
 
 impl Exchange {
@@ -50,6 +60,8 @@ impl Exchange {
         let id = admitted.id.clone();
         let agent_id = admitted.profile.spec.agent_id.clone();
         let language = admitted.profile.spec.language.clone();
+        let transfer = admitted.profile.spec.transfer.clone();
+        let longest = admitted.profile.spec.max_duration;
         let opening = annotations::opening(&id.to_string(), &agent_id);
         let identity = CallIdentity {
             id: id.clone(),
@@ -63,7 +75,7 @@ impl Exchange {
         };
         let config = ForkLegConfig {
             rate: call.rate,
-            stream_clear: None,
+            stream_clear: call.stream_clear,
             uplink: AudioFormat::Pcm16(call.rate),
             media_timeout: self.settings().media_timeout,
         };
@@ -78,6 +90,6 @@ impl Exchange {
             },
         )?;
         call.signalling.order(opening);
-        Ok(TakenFork { id, language })
+        Ok(TakenFork { id, language, transfer, longest })
     }
 }

@@ -20,8 +20,11 @@ use crate::{
     quality_watch::{Change, QualityWatch},
 };
 
-/// Datagrams, session messages or events handled before other calls on the worker get their turn.
-const BUDGET: usize = 64;
+/// Rounds over all that can wake a call before other calls on the worker get their turn.
+const BUDGET: usize = 16;
+
+/// Datagrams or messages taken in a row before the timer is looked at: a second and a quarter of audio.
+const BURST: usize = 64;
 
 /// Tool outcomes that may wait; a call has at most 16 open tool calls.
 const TOOL_INBOX: usize = 32;
@@ -140,8 +143,16 @@ impl<W: Line> CallTask<W> {
     ) -> Poll<Box<CallOutcome>> {
         for _ in 0..BUDGET {
             let now = Instant::now();
-            let mut progress = self.poll_timer(cx, core, now);
-            progress |= self.line.poll(cx, core, now);
+            // What has arrived comes before what is due: after a standstill of ours the caller's audio lies in the
+            // socket, and a timer that looked first would take it for lost.
+            let mut progress = false;
+            for _ in 0..BURST {
+                if !self.line.poll(cx, core, now) {
+                    break;
+                }
+                progress = true;
+            }
+            progress |= self.poll_timer(cx, core, now);
             progress |= self.poll_control(cx, core, now);
             progress |= self.poll_tools(cx, core, now);
             progress |= core.poll_session(cx, now);

@@ -107,7 +107,8 @@ impl Samples<'_> {
 impl Uplink {
     /// An uplink for a model that takes `format`; `rate` is what will most likely come.
     pub(crate) fn new(format: AudioFormat, rate: SampleRate) -> Self {
-        let longest = SampleRate::Hz48000.samples_per(Ptime::nearest(60));
+        // A pause that a message ends just before silence was due, and the message.
+        let longest = 2 * SampleRate::Hz48000.samples_per(Ptime::nearest(60));
         Self {
             format,
             rate,
@@ -185,7 +186,7 @@ impl Uplink {
         if count == 0 {
             return;
         }
-        self.fill(now, events);
+        self.forget_the_past(now);
         let length = self.rate.duration_of(count);
         self.bridge(now, length, events);
         self.learn(length);
@@ -232,14 +233,18 @@ impl Uplink {
         }
     }
 
-    /// Sends up what is overdue at `now`.
-    pub(crate) fn fill(&mut self, now: Instant, events: &mut VecDeque<LegEvent>) {
-        let Some(covered) = self.covered_until else { return };
-        if now.saturating_duration_since(covered) > MAX_LAG
+    /// After a standstill of the whole process nothing makes up for it.
+    fn forget_the_past(&mut self, now: Instant) {
+        if self.behind(now) > MAX_LAG
             && let Some(recent) = now.checked_sub(PATIENCE)
         {
             self.covered_until = Some(recent);
         }
+    }
+
+    /// Sends up what is overdue at `now`. Not while messages wait to be taken: what they hold is late, not missing.
+    pub(crate) fn fill(&mut self, now: Instant, events: &mut VecDeque<LegEvent>) {
+        self.forget_the_past(now);
         while self.deadline().is_some_and(|deadline| deadline <= now) {
             self.is_filling = true;
             self.push_silence(now, BLOCK, events);

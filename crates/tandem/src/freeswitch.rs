@@ -7,6 +7,8 @@
 mod calls;
 pub(crate) mod controls;
 pub mod dialplan;
+mod handover;
+mod orphans;
 mod side;
 pub mod sidecar;
 pub(crate) mod tools;

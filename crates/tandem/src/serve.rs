@@ -79,9 +79,7 @@ impl Daemon {
         let exchange =
             Exchange::start(settings, plan, voice.clone(), records.clone(), carried_out)?;
         let freeswitch = match &beside {
-            Some(config) => {
-                Some(Sidecar::start(config, max_calls, exchange.clone(), tools).await?)
-            }
+            Some(config) => Some(Sidecar::start(config, max_calls, exchange.clone(), tools).await?),
             None => None,
         };
         let calls = tokio::spawn({

@@ -38,8 +38,9 @@ pub(super) async fn run(config: &FreeswitchConfig, report: &mut impl FnMut(Step)
 fn try_door(name: String, address: SocketAddr, key: &str) -> Step {
     match TcpListener::bind(address) {
         Ok(_) => Step::new(name, Outcome::Passed, "can be bound"),
-        Err(error) => Step::new(name, Outcome::Failed, error.to_string())
-            .fix(bind_failure(&error, key)),
+        Err(error) => {
+            Step::new(name, Outcome::Failed, error.to_string()).fix(bind_failure(&error, key))
+        }
     }
 }
 
@@ -115,8 +116,9 @@ async fn try_gateway(title: &str, switch: &Switch, gateway: &str) -> Step {
     };
     match switch.execute(SwitchCommand::GatewayStatus { gateway: word }).await {
         Ok(reply) if reply.text().contains("Invalid Gateway") => {
-            Step::new(name, Outcome::Failed, "the switch does not know it")
-                .fix("calls to the outside go through freeswitch.transfer.gateway: see `sofia status`")
+            Step::new(name, Outcome::Failed, "the switch does not know it").fix(
+                "calls to the outside go through freeswitch.transfer.gateway: see `sofia status`",
+            )
         }
         Ok(reply) => {
             let word = |key: &str| {

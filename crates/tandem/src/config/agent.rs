@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, time::Duration};
 use serde_json::Value;
 use tandem_attendant::Script;
 use tandem_call::{
-    AgentSpec, Greeting, LateResults, TransferRoutes, TransferTarget, ToolDeclaration, standard_tool,
+    AgentSpec, Greeting, LateResults, ToolDeclaration, TransferRoutes, TransferTarget,
+    standard_tool,
 };
 
 use super::models::ATTENDANT;

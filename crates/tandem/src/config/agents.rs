@@ -144,7 +144,8 @@ fn read_agent(
     };
     if let Some(switch) = controls {
         let declared = agent.tools.iter();
-        let declared = declared.filter_map(|name| control_tool(name, switch, agent.departments.keys()));
+        let declared =
+            declared.filter_map(|name| control_tool(name, switch, agent.departments.keys()));
         agent.controls = declared.collect();
     }
     agent.script = agent.fill_script();
@@ -258,16 +259,14 @@ fn read_tools(
 }
 
 /// Whether the control `tool` has all it needs.
-fn can_control(
-    tool: &'static str,
-    value: &Value<'_, '_>,
-    controls: Option<&SwitchTools>,
-) -> bool {
+fn can_control(tool: &'static str, value: &Value<'_, '_>, controls: Option<&SwitchTools>) -> bool {
     let (path, span, mistakes) = (value.path(), value.span(), value.mistakes());
     let Some(controls) = controls else {
         mistakes.error_with_fix(
             &span,
-            format!("`{path}`: {tool:?} controls a channel of FreeSWITCH, and there is no [freeswitch]"),
+            format!(
+                "`{path}`: {tool:?} controls a channel of FreeSWITCH, and there is no [freeswitch]"
+            ),
             "add [freeswitch], or remove the tool",
         );
         return false;

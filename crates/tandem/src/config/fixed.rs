@@ -223,12 +223,11 @@ fn same_transfers(one: &TransferSettings, other: &TransferSettings) -> bool {
 }
 
 fn same_switch(one: &SwitchConfig, other: &SwitchConfig) -> bool {
-    let SwitchConfig { name, address, user, password, command_timeout } = one;
+    let SwitchConfig { name, address, user, password } = one;
     *name == other.name
         && *address == other.address
         && *user == other.user
         && same_secret(Some(password), Some(&other.password))
-        && *command_timeout == other.command_timeout
 }
 
 #[cfg(test)]

@@ -1,9 +1,6 @@
 //! FreeSWITCH beside Tandem: where its forks and its event sockets come in, and the switches we connect to.
 
-use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr},
-    time::Duration,
-};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use ipnet::IpNet;
 use secrecy::{ExposeSecret, SecretString};
@@ -92,8 +89,6 @@ pub struct SwitchConfig {
     pub user: Option<String>,
     /// The password.
     pub password: SecretString,
-    /// A command that is not answered for so long is given up.
-    pub command_timeout: Duration,
 }
 
 /// Reads `[freeswitch]`.
@@ -365,7 +360,6 @@ fn read_switch(
     });
     let (has_password, password) =
         read_secret(&mut section, ["password", "password_env", "password_file"], surroundings);
-    let timeout = section.millis("command_timeout_ms", 500..=60_000);
     let (span, mistakes) = (section.span().clone(), section.mistakes());
     section.finish(&["tls"]);
     if !has_address || !has_password {
@@ -375,8 +369,7 @@ fn read_switch(
             "for example address = \"127.0.0.1:8021\", password_env = \"FREESWITCH_PASSWORD\"",
         );
     }
-    let command_timeout = timeout.unwrap_or(Duration::from_secs(5));
-    Some(SwitchConfig { name, address: address?, user, password: password?, command_timeout })
+    Some(SwitchConfig { name, address: address?, user, password: password? })
 }
 
 fn read_transfer(mut section: Section<'_, '_>) -> TransferSettings {

@@ -84,7 +84,7 @@ fn read_named<T>(
 ) -> BTreeMap<String, T> {
     let mut named = BTreeMap::new();
     for (name, value) in section.entries(64) {
-        if let Err(why) = parse_name(&name) {
+        if let Err(why) = parse_word(&name) {
             value.mistakes().error(value.key_span(), format!("`{}`: {why}", value.path()));
         }
         named.extend(value.parsed(&parse).map(|parsed| (name, parsed)));
@@ -114,7 +114,9 @@ fn parse_folder(text: &str) -> Result<MediaPath, String> {
     let folder = text.trim_end_matches('/');
     match MediaPath::new(folder) {
         Ok(folder) if text.starts_with('/') && text.len() <= 512 => Ok(folder),
-        Ok(_) => Err(format!("{text:?} must be a folder of the switch, as in \"/var/lib/freeswitch/recordings\"")),
+        Ok(_) => Err(format!(
+            "{text:?} must be a folder of the switch, as in \"/var/lib/freeswitch/recordings\""
+        )),
         Err(error) => Err(error.to_string()),
     }
 }

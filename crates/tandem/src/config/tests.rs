@@ -1,4 +1,5 @@
 mod freeswitch;
+mod switch_tools;
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
@@ -577,10 +578,20 @@ const KEYS: &[(&str, &[&str])] = &[
             "ringback",
             "hold_music",
             "announcement",
+            "tools",
+            "sounds",
+            "lots",
+            "rooms",
+            "conference_profile",
+            "recordings",
+            "recording_limit_s",
+            "speech",
+            "supervisor",
+            "supervisor_mode",
+            "gateways",
             "main",
             "address",
             "user",
-            "command_timeout_ms",
         ],
     ),
     ("limits", &["max_calls", "answer_after_ms", "drain_s"]),

@@ -3,19 +3,19 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use secrecy::SecretString;
 use serde_json::{Map, Value};
-use tandem_call::Party;
+use tandem_call::{Party, SignalCommand, SignalEvent};
 use tandem_exchange::{Elsewhere, Exchange, ForkCall, ForkReport, Refused, Signalling};
 use tandem_media::SampleRate;
 use tandem_pbx::{
-    CallerIdentity, Cause, Channel, ChannelInput, ChannelSettings, ChannelUuid, ChannelWatch,
-    CommandError, EventHeaders, Extension, ForkModule, ForkName, ForkPlan, ForkSource, ForkStart,
-    ForkUrl, LinkState, Metadata, Mix, OutboundChannel, Switch, SwitchCommand, TransferPlan,
-    VariableName, VariableValue, Word, follow,
+    CallerIdentity, Cause, Channel, ChannelInput, ChannelSettings, ChannelUuid, CommandError,
+    EventHeaders, Extension, ForkModule, ForkName, ForkPlan, ForkSource, ForkStart, ForkUrl,
+    LinkState, Metadata, Mix, OutboundChannel, Switch, SwitchCommand, TransferPlan, VariableName,
+    VariableValue, Word, follow,
 };
 use tandem_streams::{
     Arrival, AuthenticatedAs, Dialect, ForkRefusal, ForkStream, Metadata as ForkMetadata,
@@ -24,6 +24,7 @@ use tandem_streams::{
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
+    handover::{self, Control},
     side::{ChannelSide, ChannelSignalling, LoneFork},
     sidecar::TOKEN_LIFE,
     tools::{ChannelTools, LiveChannel},
@@ -45,15 +46,12 @@ pub(crate) struct ForkSettings {
     rate: Option<SampleRate>,
     variables: Vec<String>,
     fallback: Option<Extension>,
+    stream_clear: Option<String>,
 }
 
 impl ForkSettings {
     /// Those of `config`; `port` is the one the listener got where the configuration left it open.
-    pub(crate) fn new(
-        config: &FreeswitchConfig,
-        port: Option<u16>,
-        signing: SecretString,
-    ) -> Self {
+    pub(crate) fn new(config: &FreeswitchConfig, port: Option<u16>, signing: SecretString) -> Self {
         let url = match (config.url.strip_suffix(":0"), port) {
             (Some(host), Some(port)) => format!("{host}:{port}"),
             _ => config.url.clone(),
@@ -65,6 +63,7 @@ impl ForkSettings {
             rate: config.rate,
             variables: config.variables.clone(),
             fallback: config.fallback.as_deref().and_then(extension),
+            stream_clear: config.stream_clear.clone(),
         }
     }
 
@@ -241,17 +240,10 @@ impl Calls {
     }
 
     /// A dialplan hands a channel over.
-    pub(crate) async fn take_channel(&self, mut channel: OutboundChannel) {
+    pub(crate) async fn take_channel(&self, channel: OutboundChannel) {
         let inner = &self.0;
         let uuid = channel.uuid().clone();
         let facts = self.facts(channel.headers());
-        // A link of our own outlives the channel's, and comes back when it is lost.
-        let linked = self.switch_of(&uuid).await;
-        let (switch, watch) = match &linked {
-            Some(switch) => (switch.clone(), switch.watch(uuid.clone()).ok()),
-            None => (channel.switch().clone(), channel.take_events()),
-        };
-        let Some(watch) = watch else { return channel.release() };
         let shape = inner.settings.shape(facts.codec);
         let source = match inner.settings.plan(&uuid, &shape) {
             Ok(plan) => ForkSource::Ours(Box::new(plan)),
@@ -261,11 +253,12 @@ impl Calls {
             }
         };
         let called = facts.called.clone();
-        let control = Control { switch, watch, fork: source };
-        match self.start(&uuid, facts, shape.rate, control) {
-            Ok(held) => {
-                let hold = Held { channel, until_parked: linked.is_some() };
-                held.send(hold).ok(); // Else the call is over already, and the channel goes back.
+        match self.start(&uuid, facts, shape.rate, source) {
+            Ok(begun) => {
+                // A link of our own outlives the channel's, and comes back when it is lost.
+                let link = self.switch_of(&uuid).await;
+                let control = handover::take_over(channel, link, begun.longest).await;
+                self.follow(begun, control);
             }
             Err(refused) => {
                 tracing::info!(%refused, called, "a channel goes back to its dialplan");
@@ -304,7 +297,7 @@ impl Calls {
         self.take_forked(arrival, shape, metadata, call).await;
     }
 
-    fn is_expected(&self, call: &str) -> bool {
+    pub(super) fn is_expected(&self, call: &str) -> bool {
         self.expected().contains_key(call)
     }
 
@@ -363,8 +356,10 @@ impl Calls {
                     module: module_of(shape.dialect),
                     bug: Word::new(FORK_NAME).ok(),
                 };
-                let control = Control { switch, watch, fork: source };
-                self.start(&uuid, facts, shape.rate, control).map(|_| uuid.to_string())
+                self.start(&uuid, facts, shape.rate, source).map(|begun| {
+                    self.follow(begun, Some(Control { switch, watch, held: None }));
+                    uuid.to_string()
+                })
             }
             (uuid, _) => {
                 if !inner.switches.is_empty() {
@@ -393,16 +388,15 @@ impl Calls {
         }
     }
 
-    /// Starts a call whose channel is followed on a switch. It keeps what it is given to hold.
+    /// Starts the call of a channel; what it orders waits until the channel is followed.
     fn start(
         &self,
         uuid: &ChannelUuid,
         facts: Facts,
         rate: SampleRate,
-        control: Control,
-    ) -> Result<oneshot::Sender<Held>, Refused> {
+        fork: ForkSource,
+    ) -> Result<Begun, Refused> {
         let inner = &self.0;
-        let Control { switch, watch, fork } = control;
         let (reports, taken_reports) = mpsc::channel(QUEUE);
         let (inputs, taken_inputs) = mpsc::channel(QUEUE);
         let settings = ChannelSettings {
@@ -418,30 +412,23 @@ impl Calls {
             fallback: inner.settings.fallback.clone(),
             seed: fastrand::u64(..),
         };
-        let call = facts.into_call(
+        let mut call = facts.into_call(
             uuid.to_string(),
             rate,
             Arc::new(ChannelSignalling::new(inputs.clone())),
             taken_reports,
         );
+        call.stream_clear.clone_from(&inner.settings.stream_clear);
         let taken = inner.exchange.take_fork(call)?;
         let transfers = Arc::clone(&inner.transfers);
         let live = LiveChannel::new(uuid, inputs.clone(), transfers, taken.transfer);
         let controllable = inner.tools.add(taken.id, live);
         let place = Expected::Call { reports: reports.clone(), inputs: Some(inputs.clone()) };
         self.expected().insert(uuid.to_string(), place);
-        let (hold, held) = oneshot::channel();
-        let side = ChannelSide {
-            calls: self.clone(),
-            uuid: uuid.clone(),
-            switch: switch.clone(),
-            language: taken.language,
-            reports: reports.clone(),
-            inputs: inputs.clone(),
-            held: Some(held),
-            announcements: HashMap::new(),
-        };
-        let over = (reports, inputs);
+        let address = vec![("at".to_owned(), inner.settings.base.clone())];
+        let annotate = SignalCommand::Annotate { variables: address };
+        inputs.try_send(ChannelInput::Command(annotate)).ok(); // Room: it is among the first.
+        let over = (reports.clone(), inputs.clone());
         let calls = self.clone();
         let name = uuid.to_string();
         tokio::spawn(async move {
@@ -450,15 +437,43 @@ impl Calls {
             over.1.send(ChannelInput::Release).await.ok();
             calls.expected().remove(&name);
         });
-        tokio::spawn(follow(Channel::new(settings), switch, watch, taken_inputs, side));
-        Ok(hold)
+        Ok(Begun {
+            settings,
+            language: taken.language,
+            longest: taken.longest,
+            reports,
+            inputs,
+            taken_inputs,
+        })
+    }
+
+    /// Has the channel of a call followed to its end. Without a way to control it, it is gone.
+    fn follow(&self, begun: Begun, control: Option<Control>) {
+        let Begun { settings, language, reports, inputs, taken_inputs, .. } = begun;
+        let Some(Control { switch, watch, held }) = control else {
+            reports.try_send(ForkReport::Signal(SignalEvent::Cancelled)).ok(); // Room: it is the first.
+            return;
+        };
+        let side = ChannelSide {
+            calls: self.clone(),
+            switch: switch.clone(),
+            language,
+            reports,
+            inputs,
+            announcements: HashMap::new(),
+        };
+        tokio::spawn(async move {
+            follow(Channel::new(settings), switch, watch, taken_inputs, side).await;
+            drop(held);
+        });
     }
 
     /// Starts a call of which nothing but its fork is known.
     fn start_alone(&self, name: &str, facts: Facts, rate: SampleRate) -> Result<(), Refused> {
         let (reports, taken_reports) = mpsc::channel(QUEUE);
         let signalling = Arc::new(LoneFork::new(reports.downgrade()));
-        let call = facts.into_call(name.to_owned(), rate, signalling, taken_reports);
+        let mut call = facts.into_call(name.to_owned(), rate, signalling, taken_reports);
+        call.stream_clear.clone_from(&self.0.settings.stream_clear);
         self.0.exchange.take_fork(call)?;
         let place = Expected::Call { reports: reports.clone(), inputs: None };
         self.expected().insert(name.to_owned(), place);
@@ -484,6 +499,14 @@ impl Calls {
             }
             Refused::Elsewhere(Elsewhere::Place(target)) => {
                 match inner.transfers.dialplan_argument(target) {
+                    Ok(argument) if argument.contains("${") => {
+                        // A variable's value is not looked into again: `${domain}` would stay as it is.
+                        tracing::error!(
+                            argument,
+                            "the number's route needs freeswitch.transfer.domain"
+                        );
+                        ("unreachable", None)
+                    }
                     Ok(argument) => ("elsewhere", Some(argument)),
                     Err(error) => {
                         tracing::error!(%error, "the number's route can't be reached");
@@ -519,7 +542,8 @@ impl Calls {
     async fn switch_of(&self, uuid: &ChannelUuid) -> Option<Switch> {
         for switch in &self.0.switches {
             if matches!(switch.state(), LinkState::Up(_))
-                && let Ok(reply) = switch.execute(SwitchCommand::Exists { uuid: uuid.clone() }).await
+                && let Ok(reply) =
+                    switch.execute(SwitchCommand::Exists { uuid: uuid.clone() }).await
                 && reply.flag()
             {
                 return Some(switch.clone());
@@ -583,6 +607,16 @@ impl Calls {
         drop(switch.submit(SwitchCommand::ForkStop { fork, text: None }));
     }
 
+    /// Where calls go that can't go on with us.
+    pub(super) fn fallback(&self) -> Option<&Extension> {
+        self.0.settings.fallback.as_ref()
+    }
+
+    /// Where our forks come in, which no other daemon on the switch can say of itself.
+    pub(super) fn address(&self) -> &str {
+        &self.0.settings.base
+    }
+
     pub(super) fn exchange(&self) -> &Exchange {
         &self.0.exchange
     }
@@ -593,18 +627,14 @@ impl Calls {
     }
 }
 
-/// How a call's channel is controlled.
-struct Control {
-    switch: Switch,
-    watch: ChannelWatch,
-    fork: ForkSource,
-}
-
-/// The connection by which a dialplan handed a channel over; let go of, the channel goes back to its dialplan.
-pub(super) struct Held {
-    pub(super) channel: OutboundChannel,
-    /// Another link controls the channel: this one is held until the channel waits by itself.
-    pub(super) until_parked: bool,
+/// A call that has begun, and whose channel is not followed yet.
+struct Begun {
+    settings: ChannelSettings,
+    language: String,
+    longest: Duration,
+    reports: mpsc::Sender<ForkReport>,
+    inputs: mpsc::Sender<ChannelInput>,
+    taken_inputs: mpsc::Receiver<ChannelInput>,
 }
 
 impl Facts {
@@ -657,6 +687,7 @@ impl Facts {
             channel,
             sip_call_id: self.sip_call_id,
             rate,
+            stream_clear: None,
             signalling,
             reports,
         }

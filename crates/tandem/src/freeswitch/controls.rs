@@ -115,7 +115,7 @@ fn parts(name: &'static str, tools: &SwitchTools, departments: Vec<&String>) -> 
         ),
         "pbx_resume" => ("Takes the caller back from hold.", &[], json!({})),
         "pbx_park" => (
-            "Brings the caller back to you alone: out of a conference or a parking lot.",
+            "Brings the caller back to you alone: out of a conference, a call of three or a parking lot.",
             &[],
             json!({}),
         ),
@@ -144,7 +144,9 @@ fn parts(name: &'static str, tools: &SwitchTools, departments: Vec<&String>) -> 
             &["sound"],
             json!({ "sound": { "type": "string", "enum": tools.sounds.keys().collect::<Vec<_>>() } }),
         ),
-        "pbx_stop_playing" => ("Stops what the telephone system plays to the caller.", &[], json!({})),
+        "pbx_stop_playing" => {
+            ("Stops what the telephone system plays to the caller.", &[], json!({}))
+        }
         "pbx_say" => (
             "Has the telephone system's own voice read a text to the caller, word for word.",
             &["text"],
@@ -192,8 +194,8 @@ fn parts(name: &'static str, tools: &SwitchTools, departments: Vec<&String>) -> 
             }),
         ),
         "pbx_three_way" => (
-            "Calls a person into this call; the caller talks with both of you, and the person does not hear you. Tell the \
-             caller first.",
+            "Calls a person into this call. Until one of the two leaves, the caller talks with both of you; the person does \
+             not hear you. Tell the caller first.",
             &[],
             match departments.is_empty() {
                 true => json!({}),
@@ -358,8 +360,7 @@ impl Planned {
                 Self::plain(Control::SendDigits { digits, duration })
             }
             Asked::PbxPlay { sound } => {
-                let path =
-                    chosen("sound", &sound, tools.sounds.keys(), tools.sounds.get(&sound))?;
+                let path = chosen("sound", &sound, tools.sounds.keys(), tools.sounds.get(&sound))?;
                 let done = json!({ "status": "playing", "sound": sound });
                 Self::new(Control::Play(Playable::File(path.clone())), done)
             }
@@ -402,11 +403,9 @@ impl Planned {
                 let target = (about.target)(department.as_deref()).ok_or(AskedError::Nobody)?;
                 let third = about.transfers.dial_string(&target)?;
                 let conference = Word::new(about.own_room)?;
-                let done = json!({
-                    "status": "calling",
-                    "message": "They are being called; the caller will hear them when they answer.",
-                });
-                Self::new(Control::ThreeWay { conference, profile: profile(), third }, done)
+                let timeout = about.transfers.ring_timeout();
+                let control = Control::ThreeWay { conference, profile: profile(), third, timeout };
+                Self::new(control, json!({ "status": "connected" }))
             }
             Asked::PbxSupervise {} => {
                 let dial = tools.supervisor.clone();

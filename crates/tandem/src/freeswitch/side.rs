@@ -2,16 +2,12 @@
 
 use std::collections::HashMap;
 
-use tandem_call::{
-    FilePlayback, HangupCause, SignalCommand, SignalEvent, TransferOutcome,
-};
+use tandem_call::{FilePlayback, HangupCause, SignalCommand, SignalEvent, TransferOutcome};
 use tandem_exchange::{Announcement, ForkReport, Signalling};
-use tandem_pbx::{
-    Application, CallSide, ChannelInput, ChannelUuid, Switch, SwitchCommand, TransferLeg,
-};
-use tokio::sync::{mpsc, oneshot};
+use tandem_pbx::{CallSide, ChannelInput, ChannelUuid, Switch};
+use tokio::sync::mpsc;
 
-use super::calls::{Calls, Held};
+use super::calls::Calls;
 
 /// Words about files of one announcement that may wait.
 const FILES: usize = 16;
@@ -85,47 +81,16 @@ impl Signalling for LoneFork {
 /// What a channel tells its call.
 pub(super) struct ChannelSide {
     pub(super) calls: Calls,
-    pub(super) uuid: ChannelUuid,
     pub(super) switch: Switch,
     /// Of the agent, for announcements.
     pub(super) language: String,
     pub(super) reports: mpsc::Sender<ForkReport>,
     pub(super) inputs: mpsc::Sender<ChannelInput>,
-    /// The connection by which the channel was handed over, if it was.
-    pub(super) held: Option<oneshot::Receiver<Held>>,
     pub(super) announcements: HashMap<ChannelUuid, mpsc::Sender<FilePlayback>>,
-}
-
-impl ChannelSide {
-    /// Has the channel wait by itself where a link of ours controls it: the connection that handed it over may then end
-    /// without the channel going back to its dialplan.
-    fn stand_alone(&mut self) {
-        let Some(held) = self.held.take() else { return };
-        let (switch, uuid, reports) =
-            (self.switch.clone(), self.uuid.clone(), self.reports.clone());
-        tokio::spawn(async move {
-            let Ok(Held { channel, until_parked }) = held.await else { return };
-            if until_parked {
-                let actions = vec![Application::new("park", "").expect("a plain name")];
-                let leg = TransferLeg::Own;
-                let park = SwitchCommand::TransferInline { uuid, leg, actions };
-                if let Err(error) = switch.execute(park).await {
-                    tracing::warn!(%error, "the channel depends on its own event socket");
-                }
-            }
-            // The order above is carried out later than it is confirmed: letting go now would race with it. Once the
-            // channel waits by itself the switch ends the connection, or it ends with the call.
-            reports.closed().await;
-            drop(channel);
-        });
-    }
 }
 
 impl CallSide for ChannelSide {
     fn event(&mut self, event: SignalEvent) {
-        if event == SignalEvent::Answered {
-            self.stand_alone();
-        }
         if let Err(error) = self.reports.try_send(ForkReport::Signal(event)) {
             tracing::error!(%error, "a call does not keep up with its channel");
         }
@@ -142,8 +107,7 @@ impl CallSide for ChannelSide {
                 return;
             }
         };
-        let announcement =
-            Announcement { language: self.language.clone(), text, stream, playback };
+        let announcement = Announcement { language: self.language.clone(), text, stream, playback };
         let (exchange, inputs, leg) =
             (self.calls.exchange().clone(), self.inputs.clone(), leg.clone());
         tokio::spawn(async move {

@@ -8,13 +8,12 @@ use tandem_pbx::{
     LinkState, OutboundListener, OutboundSettings, SettingsError, Switch, SwitchSettings,
     SwitchUser, TransferPlan, TransferPlanError,
 };
-use tandem_streams::{
-    ForkCredentials, ForkListener, ListenError, ListenerSettings, Playback,
-};
+use tandem_streams::{ForkCredentials, ForkListener, ListenError, ListenerSettings, Playback};
 use tokio::task::JoinSet;
 
 use super::{
     calls::{Calls, ForkSettings},
+    orphans,
     tools::ChannelTools,
 };
 use crate::config::{FreeswitchConfig, SwitchConfig};
@@ -85,7 +84,7 @@ impl Sidecar {
         let calls = Calls::new(exchange, switches.clone(), transfers, settings, tools);
         let mut tasks = JoinSet::new();
         for switch in switches.clone() {
-            tasks.spawn(watch(switch));
+            tasks.spawn(watch(switch, calls.clone()));
         }
         tasks.spawn({
             let calls = calls.clone();
@@ -126,7 +125,7 @@ impl Sidecar {
 }
 
 /// Says in the log when a switch is reached, what it can do, and when it is lost.
-async fn watch(mut switch: Switch) {
+async fn watch(mut switch: Switch, calls: Calls) {
     let mut said = None;
     loop {
         match switch.changed().await {
@@ -134,13 +133,20 @@ async fn watch(mut switch: Switch) {
                 said = None;
                 let (name, version) = (switch.name(), facts.version.trim());
                 let (fork, stream) = (facts.audio_fork, facts.audio_stream);
-                tracing::info!(switch = name, version, audio_fork = fork, audio_stream = stream, "event socket is up");
+                tracing::info!(
+                    switch = name,
+                    version,
+                    audio_fork = fork,
+                    audio_stream = stream,
+                    "event socket is up"
+                );
                 if !fork && !stream {
                     tracing::warn!(
                         switch = name,
                         "neither mod_audio_fork nor mod_audio_stream is loaded: no call's audio can reach us"
                     );
                 }
+                orphans::release(&switch, &calls).await;
             }
             // Said again only when it is for another reason: it is dialled every few seconds.
             LinkState::Down { reason } if said.as_ref() != Some(&reason) => {
@@ -173,8 +179,7 @@ pub(crate) fn listener_settings(
 
 /// The link that `switch` asks for.
 pub(crate) fn switch_settings(switch: &SwitchConfig) -> SwitchSettings {
-    let mut settings =
-        SwitchSettings::new(&switch.name, &switch.address, switch.password.clone());
+    let mut settings = SwitchSettings::new(&switch.name, &switch.address, switch.password.clone());
     settings.user = switch.user.as_deref().and_then(|user| {
         let (name, domain) = user.split_once('@')?;
         Some(SwitchUser { name: name.into(), domain: domain.into() })

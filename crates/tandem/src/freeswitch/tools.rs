@@ -25,8 +25,8 @@ use tokio::{
 use super::controls::{About, CONTROLS, Planned, Spell};
 use crate::config::SwitchTools;
 
-/// A supervisor who has not answered by then is still being called, for all the model knows.
-const SUPERVISOR_ANSWERS: Duration = Duration::from_secs(3);
+/// Who has not answered by then is still being called, for all the model knows.
+const PERSON_ANSWERS: Duration = Duration::from_secs(5);
 
 /// A spell that could not be ended is tried again after this.
 const END_AGAIN: Duration = Duration::from_secs(5);
@@ -156,10 +156,7 @@ impl LiveChannel {
         }
     }
 
-    fn send(
-        &self,
-        control: Control,
-    ) -> Result<oneshot::Receiver<ControlOutcome>, &'static str> {
+    fn send(&self, control: Control) -> Result<oneshot::Receiver<ControlOutcome>, &'static str> {
         let (outcome, coming) = oneshot::channel();
         match self.inputs.try_send(ChannelInput::Control { control, outcome }) {
             Ok(()) => Ok(coming),
@@ -199,10 +196,12 @@ impl Ordered {
     async fn finish(self, runtime: Handle, reply: ToolReply) {
         let Self { planned: Planned { control, done, begins, ends }, outcome, channel } = self;
         let outcome = match control {
-            Control::Eavesdrop(_) => {
-                match tokio::time::timeout(SUPERVISOR_ANSWERS, outcome).await {
+            Control::Eavesdrop(_) | Control::ThreeWay { .. } => {
+                match tokio::time::timeout(PERSON_ANSWERS, outcome).await {
                     Ok(outcome) => outcome,
-                    Err(_) => return reply.send(ToolOutcome::Answered(json!({ "status": "calling" }))),
+                    Err(_) => {
+                        return reply.send(ToolOutcome::Answered(json!({ "status": "calling" })));
+                    }
                 }
             }
             _ => outcome.await,
@@ -242,7 +241,8 @@ async fn end_later(channel: std::sync::Weak<LiveChannel>, spell: Spell, span: Du
             },
             Err(failure) => failure.to_owned(),
         };
-        if failure == ControlError::NotHeld.to_string() || failure == ControlError::NotUp.to_string()
+        if failure == ControlError::NotHeld.to_string()
+            || failure == ControlError::NotUp.to_string()
         {
             return;
         }
@@ -292,6 +292,9 @@ fn gateway_field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
 fn words(failure: &ControlFailure) -> String {
     match failure {
         ControlFailure::Switch(SwitchError::Refused { reason }) => refused(reason),
+        ControlFailure::Control(ControlError::AlreadyRecording(_)) => {
+            "the call is being recorded already".into() // The path is the operator's affair.
+        }
         failure => failure.to_string(),
     }
 }
