@@ -2,11 +2,14 @@
 //!
 //! - [`dialplan`]: the XML with which its dialplan hands calls over.
 //! - [`sidecar`]: its forks and event sockets beside a running daemon.
-//! - `controls` and `tools`: what agents may do with their channels, and how it is carried out.
+//! - `controls`, `asked` and `tools`: what agents may do with their channels, what they ask for, and how it is carried out.
 
+mod asked;
 mod calls;
 pub(crate) mod controls;
 pub mod dialplan;
+mod facts;
+mod fork_settings;
 mod handover;
 mod orphans;
 mod side;

@@ -1,200 +1,33 @@
 //! Calls of switches: channels handed over by a dialplan, and forks that come in.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
-use secrecy::SecretString;
-use serde_json::{Map, Value};
-use tandem_call::{Party, SignalCommand, SignalEvent};
-use tandem_exchange::{Elsewhere, Exchange, ForkCall, ForkReport, Refused, Signalling};
+use tandem_call::{SignalCommand, SignalEvent};
+use tandem_exchange::{Elsewhere, Exchange, ForkReport, Refused};
 use tandem_media::SampleRate;
 use tandem_pbx::{
     CallerIdentity, Cause, Channel, ChannelInput, ChannelSettings, ChannelUuid, CommandError,
-    EventHeaders, Extension, ForkModule, ForkName, ForkPlan, ForkSource, ForkStart, ForkUrl,
-    LinkState, Metadata, Mix, OutboundChannel, Switch, SwitchCommand, TransferPlan, VariableName,
-    VariableValue, Word, follow,
+    Extension, ForkName, ForkSource, ForkStart, LinkState, OutboundChannel, Switch, SwitchCommand,
+    TransferPlan, VariableName, VariableValue, Word, follow,
 };
 use tandem_streams::{
-    Arrival, AuthenticatedAs, Dialect, ForkRefusal, ForkStream, Metadata as ForkMetadata,
-    StreamShape, sign_token,
+    Arrival, AuthenticatedAs, ForkRefusal, ForkStream, Metadata as ForkMetadata, StreamShape,
 };
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
+    facts::Facts,
+    fork_settings::{FORK_NAME, ForkSettings, module_of},
     handover::{self, Control},
     side::{ChannelSide, ChannelSignalling, LoneFork},
-    sidecar::TOKEN_LIFE,
     tools::{ChannelTools, LiveChannel},
 };
-use crate::config::FreeswitchConfig;
-
 /// Reports and orders of one call that may wait.
 const QUEUE: usize = 256;
-
-/// The name of a fork of ours on its channel, so that others may have theirs beside it.
-pub(crate) const FORK_NAME: &str = "tandem";
-
-/// How forks are started.
-pub(crate) struct ForkSettings {
-    dialect: Dialect,
-    /// `ws://host:port/prefix`.
-    base: String,
-    signing: SecretString,
-    rate: Option<SampleRate>,
-    variables: Vec<String>,
-    fallback: Option<Extension>,
-    stream_clear: Option<String>,
-}
-
-impl ForkSettings {
-    /// Those of `config`; `port` is the one the listener got where the configuration left it open.
-    pub(crate) fn new(config: &FreeswitchConfig, port: Option<u16>, signing: SecretString) -> Self {
-        let url = match (config.url.strip_suffix(":0"), port) {
-            (Some(host), Some(port)) => format!("{host}:{port}"),
-            _ => config.url.clone(),
-        };
-        Self {
-            dialect: config.module,
-            base: format!("{url}{}", config.prefix),
-            signing,
-            rate: config.rate,
-            variables: config.variables.clone(),
-            fallback: config.fallback.as_deref().and_then(extension),
-            stream_clear: config.stream_clear.clone(),
-        }
-    }
-
-    /// The shape of a fork of a channel whose codec runs at `codec`.
-    fn shape(&self, codec: SampleRate) -> StreamShape {
-        let rate = self.rate.unwrap_or(match codec {
-            SampleRate::Hz8000 => SampleRate::Hz8000,
-            _ => SampleRate::Hz16000,
-        });
-        StreamShape {
-            dialect: self.dialect,
-            rate,
-            channels: tandem_streams::Channels::Mono,
-            back: rate,
-            codec,
-        }
-    }
-
-    fn module(&self) -> ForkModule {
-        module_of(self.dialect)
-    }
-
-    /// The address to which the channel `uuid` is forked, good for that channel only.
-    fn url(&self, uuid: &ChannelUuid, shape: &StreamShape) -> Result<ForkUrl, CommandError> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let token = sign_token(&self.signing, uuid.as_str(), (now + TOKEN_LIFE).as_secs());
-        ForkUrl::new(&format!(
-            "{}{}?call={uuid}&rate={}&back={}&codec_rate={}&token={token}",
-            self.base,
-            self.dialect.path(),
-            shape.rate.hz(),
-            shape.back.hz(),
-            shape.codec.hz(),
-        ))
-    }
-
-    /// The plan by which the channel `uuid` is forked.
-    pub(crate) fn plan(
-        &self,
-        uuid: &ChannelUuid,
-        shape: &StreamShape,
-    ) -> Result<ForkPlan, CommandError> {
-        let metadata = Map::from_iter([("uuid".to_owned(), Value::from(uuid.as_str()))]);
-        let bidirectional = self.dialect == Dialect::AudioForkBidirectional;
-        Ok(ForkPlan {
-            module: self.module(),
-            bug: Some(Word::new(FORK_NAME)?),
-            url: self.url(uuid, shape)?,
-            mix: Mix::Mono,
-            rate: shape.rate,
-            metadata: Some(Metadata::new(&metadata)?),
-            back: bidirectional.then_some(shape.back),
-            variables: self.module_variables(shape)?,
-        })
-    }
-
-    /// What the module reads from the channel when it starts.
-    fn module_variables(
-        &self,
-        shape: &StreamShape,
-    ) -> Result<Vec<(VariableName, VariableValue)>, CommandError> {
-        let rate = shape.back.hz().to_string();
-        let named: &[(&str, &str)] = match self.dialect {
-            Dialect::AudioFork | Dialect::AudioForkBidirectional => &[],
-            // Without these two the module reads numbers that nobody set.
-            Dialect::AudioStream => {
-                &[("STREAM_MESSAGE_DEFLATE", "true"), ("STREAM_HEART_BEAT", "0")]
-            }
-            Dialect::AudioStreamRaw => &[
-                ("STREAM_MESSAGE_DEFLATE", "true"),
-                ("STREAM_HEART_BEAT", "0"),
-                ("STREAM_PLAYBACK", "true"),
-                ("STREAM_SAMPLE_RATE", &rate),
-            ],
-            Dialect::AudioStreamBase64 => &[
-                ("STREAM_MESSAGE_DEFLATE", "true"),
-                ("STREAM_HEART_BEAT", "0"),
-                ("STREAM_PLAYBACK", "true"),
-            ],
-        };
-        named
-            .iter()
-            .map(|(name, value)| Ok((VariableName::new(name)?, VariableValue::new(value)?)))
-            .collect()
-    }
-
-    /// What of a channel's variables becomes the call's: SIP headers under their own names.
-    fn chosen(&self, headers: &EventHeaders) -> BTreeMap<String, String> {
-        let wanted = |name: &str| {
-            self.variables.iter().any(|pattern| match pattern.strip_suffix('*') {
-                Some(stem) => name.starts_with(stem),
-                None => name == pattern,
-            })
-        };
-        headers
-            .variables()
-            .filter(|(name, _)| wanted(name))
-            .take(MOST_VARIABLES)
-            .map(|(name, value)| {
-                let name = name.strip_prefix("sip_h_").unwrap_or(name);
-                let end = value.floor_char_boundary(LONGEST_VALUE);
-                (name.to_owned(), value[..end].to_owned())
-            })
-            .collect()
-    }
-}
-
-/// `2000 XML default`, of which the last two may be missing.
-fn extension(text: &str) -> Option<Extension> {
-    let mut words = text.split_whitespace().map(Word::new);
-    Some(Extension {
-        number: words.next()?.ok()?,
-        dialplan: words.next().transpose().ok()?,
-        context: words.next().transpose().ok()?,
-    })
-}
-
-/// Variables of a channel that a call takes, and the bytes of each.
-const MOST_VARIABLES: usize = 64;
-const LONGEST_VALUE: usize = 1_024;
-
-/// The module behind `dialect`.
-pub(crate) const fn module_of(dialect: Dialect) -> ForkModule {
-    match dialect {
-        Dialect::AudioFork => ForkModule::AudioFork,
-        Dialect::AudioForkBidirectional => ForkModule::AudioForkBidirectional,
-        Dialect::AudioStream | Dialect::AudioStreamRaw | Dialect::AudioStreamBase64 => {
-            ForkModule::AudioStream
-        }
-    }
-}
 
 /// Who waits for a fork of a channel.
 enum Expected {
@@ -217,16 +50,6 @@ struct Inner {
     expected: Mutex<HashMap<String, Expected>>,
 }
 
-/// What is known of a channel before its call begins.
-struct Facts {
-    called: String,
-    from: Party,
-    variables: BTreeMap<String, String>,
-    sip_call_id: Option<String>,
-    codec: SampleRate,
-    answered: bool,
-}
-
 impl Calls {
     pub(crate) fn new(
         exchange: Exchange,
@@ -243,7 +66,7 @@ impl Calls {
     pub(crate) async fn take_channel(&self, channel: OutboundChannel) {
         let inner = &self.0;
         let uuid = channel.uuid().clone();
-        let facts = self.facts(channel.headers());
+        let facts = Facts::of_channel(channel.headers(), &inner.settings);
         let shape = inner.settings.shape(facts.codec);
         let source = match inner.settings.plan(&uuid, &shape) {
             Ok(plan) => ForkSource::Ours(Box::new(plan)),
@@ -346,7 +169,7 @@ impl Calls {
                 if let Ok(reply) = switch.execute(SwitchCommand::Dump { uuid: uuid.clone() }).await
                     && let Some(headers) = reply.dump()
                 {
-                    facts.complete(self.facts(&headers));
+                    facts.complete(Facts::of_channel(&headers, &inner.settings));
                 }
                 facts.answered = true;
                 let Ok(watch) = switch.watch(uuid.clone()) else {
@@ -552,26 +375,6 @@ impl Calls {
         None
     }
 
-    /// What a switch's headers of a channel say.
-    fn facts(&self, headers: &EventHeaders) -> Facts {
-        let get = |name: &str, else_name: &str| {
-            let value = headers.get(name).or_else(|| headers.get(else_name))?;
-            (!value.is_empty()).then(|| value.to_owned())
-        };
-        Facts {
-            called: get("Caller-Destination-Number", "Channel-Destination-Number")
-                .unwrap_or_default(),
-            from: Party {
-                number: get("Caller-Caller-ID-Number", "Channel-Caller-ID-Number"),
-                name: get("Caller-Caller-ID-Name", "Channel-Caller-ID-Name"),
-            },
-            variables: self.0.settings.chosen(headers),
-            sip_call_id: headers.variable("sip_call_id").map(str::to_owned),
-            codec: codec_rate(headers),
-            answered: headers.get("Answer-State") == Some("answered"),
-        }
-    }
-
     /// Forks the leg `uuid`, which is to hear something; the socket comes out of what is returned.
     pub(super) fn expect_announcement(
         &self,
@@ -635,71 +438,4 @@ struct Begun {
     reports: mpsc::Sender<ForkReport>,
     inputs: mpsc::Sender<ChannelInput>,
     taken_inputs: mpsc::Receiver<ChannelInput>,
-}
-
-impl Facts {
-    /// What a fork's URL and first text say.
-    fn of_fork(arrival: &Arrival, metadata: ForkMetadata) -> Self {
-        let query = |wanted: &str| {
-            let found = arrival.query.iter().find(|(name, _)| name == wanted);
-            found.map(|(_, value)| value.clone()).filter(|value| !value.is_empty())
-        };
-        Self {
-            called: query("did").or(metadata.did).unwrap_or_default(),
-            from: Party {
-                number: query("caller").or(metadata.caller),
-                name: query("caller_name").or(metadata.caller_name),
-            },
-            sip_call_id: metadata.variables.get("sip_call_id").cloned(),
-            variables: metadata.variables,
-            codec: SampleRate::Hz8000,
-            answered: true,
-        }
-    }
-
-    /// Adds what the switch says: of who called whom it knows best only what the dialplan did not say.
-    fn complete(&mut self, switch: Self) {
-        if self.called.is_empty() {
-            self.called = switch.called;
-        }
-        let from = std::mem::take(&mut self.from);
-        self.from = Party {
-            number: from.number.or(switch.from.number),
-            name: from.name.or(switch.from.name),
-        };
-        for (name, value) in switch.variables {
-            self.variables.entry(name).or_insert(value);
-        }
-        self.sip_call_id = switch.sip_call_id.or(self.sip_call_id.take());
-    }
-
-    fn into_call(
-        self,
-        channel: String,
-        rate: SampleRate,
-        signalling: Arc<dyn Signalling>,
-        reports: mpsc::Receiver<ForkReport>,
-    ) -> ForkCall {
-        ForkCall {
-            called: self.called,
-            from: self.from,
-            variables: self.variables,
-            channel,
-            sip_call_id: self.sip_call_id,
-            rate,
-            stream_clear: None,
-            signalling,
-            reports,
-        }
-    }
-}
-
-/// The rate of the channel's codec; before the answer that of the codec offered first.
-fn codec_rate(headers: &EventHeaders) -> SampleRate {
-    let known = headers.get("Channel-Read-Codec-Rate").and_then(|rate| rate.parse().ok());
-    // CORE_PCM_MODULE.PCMU@8000h@20i@64000b,mod_opus.opus@48000h@20i@0b@1c
-    let offered = headers.variable("ep_codec_string").and_then(|codecs| {
-        codecs.split(',').next()?.split('@').find_map(|part| part.strip_suffix('h')?.parse().ok())
-    });
-    known.or(offered).and_then(SampleRate::from_hz).unwrap_or(SampleRate::Hz8000)
 }

@@ -11,11 +11,7 @@ use tandem_pbx::{
 use tandem_streams::{ForkCredentials, ForkListener, ListenError, ListenerSettings, Playback};
 use tokio::task::JoinSet;
 
-use super::{
-    calls::{Calls, ForkSettings},
-    orphans,
-    tools::ChannelTools,
-};
+use super::{calls::Calls, fork_settings::ForkSettings, orphans, tools::ChannelTools};
 use crate::config::{FreeswitchConfig, SwitchConfig};
 
 /// Why FreeSWITCH cannot be served.

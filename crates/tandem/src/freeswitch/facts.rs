@@ -1,0 +1,109 @@
+//! What is known of a channel before its call begins.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use tandem_call::Party;
+use tandem_exchange::{ForkCall, ForkReport, Signalling};
+use tandem_media::SampleRate;
+use tandem_pbx::EventHeaders;
+use tandem_streams::{Arrival, Metadata as ForkMetadata};
+use tokio::sync::mpsc;
+
+use super::fork_settings::ForkSettings;
+
+/// What is known of a channel before its call begins.
+pub(super) struct Facts {
+    pub(super) called: String,
+    pub(super) from: Party,
+    pub(super) variables: BTreeMap<String, String>,
+    pub(super) sip_call_id: Option<String>,
+    pub(super) codec: SampleRate,
+    pub(super) answered: bool,
+}
+
+impl Facts {
+    /// What a switch's headers of a channel say.
+    pub(super) fn of_channel(headers: &EventHeaders, settings: &ForkSettings) -> Self {
+        let get = |name: &str, else_name: &str| {
+            let value = headers.get(name).or_else(|| headers.get(else_name))?;
+            (!value.is_empty()).then(|| value.to_owned())
+        };
+        Self {
+            called: get("Caller-Destination-Number", "Channel-Destination-Number")
+                .unwrap_or_default(),
+            from: Party {
+                number: get("Caller-Caller-ID-Number", "Channel-Caller-ID-Number"),
+                name: get("Caller-Caller-ID-Name", "Channel-Caller-ID-Name"),
+            },
+            variables: settings.chosen(headers),
+            sip_call_id: headers.variable("sip_call_id").map(str::to_owned),
+            codec: codec_rate(headers),
+            answered: headers.get("Answer-State") == Some("answered"),
+        }
+    }
+
+    /// What a fork's URL and first text say.
+    pub(super) fn of_fork(arrival: &Arrival, metadata: ForkMetadata) -> Self {
+        let query = |wanted: &str| {
+            let found = arrival.query.iter().find(|(name, _)| name == wanted);
+            found.map(|(_, value)| value.clone()).filter(|value| !value.is_empty())
+        };
+        Self {
+            called: query("did").or(metadata.did).unwrap_or_default(),
+            from: Party {
+                number: query("caller").or(metadata.caller),
+                name: query("caller_name").or(metadata.caller_name),
+            },
+            sip_call_id: metadata.variables.get("sip_call_id").cloned(),
+            variables: metadata.variables,
+            codec: SampleRate::Hz8000,
+            answered: true,
+        }
+    }
+
+    /// Adds what the switch says: of who called whom it knows best only what the dialplan did not say.
+    pub(super) fn complete(&mut self, switch: Self) {
+        if self.called.is_empty() {
+            self.called = switch.called;
+        }
+        let from = std::mem::take(&mut self.from);
+        self.from = Party {
+            number: from.number.or(switch.from.number),
+            name: from.name.or(switch.from.name),
+        };
+        for (name, value) in switch.variables {
+            self.variables.entry(name).or_insert(value);
+        }
+        self.sip_call_id = switch.sip_call_id.or(self.sip_call_id.take());
+    }
+
+    pub(super) fn into_call(
+        self,
+        channel: String,
+        rate: SampleRate,
+        signalling: Arc<dyn Signalling>,
+        reports: mpsc::Receiver<ForkReport>,
+    ) -> ForkCall {
+        ForkCall {
+            called: self.called,
+            from: self.from,
+            variables: self.variables,
+            channel,
+            sip_call_id: self.sip_call_id,
+            rate,
+            stream_clear: None,
+            signalling,
+            reports,
+        }
+    }
+}
+
+/// The rate of the channel's codec; before the answer that of the codec offered first.
+fn codec_rate(headers: &EventHeaders) -> SampleRate {
+    let known = headers.get("Channel-Read-Codec-Rate").and_then(|rate| rate.parse().ok());
+    // CORE_PCM_MODULE.PCMU@8000h@20i@64000b,mod_opus.opus@48000h@20i@0b@1c
+    let offered = headers.variable("ep_codec_string").and_then(|codecs| {
+        codecs.split(',').next()?.split('@').find_map(|part| part.strip_suffix('h')?.parse().ok())
+    });
+    known.or(offered).and_then(SampleRate::from_hz).unwrap_or(SampleRate::Hz8000)
+}
