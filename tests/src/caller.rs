@@ -1,7 +1,7 @@
-//! The caller's phone: RTP packets of speech, silence and digits.
+//! The caller's phone: RTP packets of speech, silence, digits and tones.
 
 use tandem_call::Digit;
-use tandem_media::{AudioFormat, Law};
+use tandem_media::{AudioFormat, Law, g711};
 use tandem_rtp::{RtpPacket, TelephoneEvent};
 use tandem_sim::{caller_silence, caller_speech};
 
@@ -22,6 +22,8 @@ pub enum Sound {
     /// A packet of a digit's telephone-event: packets of it before this one, and whether it is the last but for
     /// repetitions.
     Digit { digit: Digit, packet: u16, end: bool },
+    /// A packet of a digit's tone.
+    Tone { digit: Digit },
 }
 
 /// Makes the caller's packets, one stream of PCMU.
@@ -52,10 +54,15 @@ impl Caller {
         let time = self.timestamp;
         self.timestamp = self.timestamp.wrapping_add(160);
         let mut event = [0; 4];
+        let mut tone = [0; 160];
         let (payload_type, timestamp, payload) = match sound {
             Sound::Nothing => return None,
             Sound::Silence => (0, time, self.silence.as_slice()),
             Sound::Speech => (0, time, self.speech.as_slice()),
+            Sound::Tone { digit } => {
+                write_tone(digit, time, &mut tone);
+                (0, time, tone.as_slice())
+            }
             Sound::Digit { digit, packet, end } => {
                 if packet == 0 {
                     self.digit_began = time;
@@ -83,4 +90,18 @@ impl Caller {
         self.sequence = self.sequence.wrapping_add(1);
         Some(datagram)
     }
+}
+
+/// 20 ms of a digit's tone from the sample `start` on (ITU-T Q.23), at -10 dBm0 a line.
+fn write_tone(digit: Digit, start: u32, payload: &mut [u8; 160]) {
+    const KEYS: &str = "123A456B789C*0#D";
+    let key = KEYS.find(digit.as_char()).expect("every digit has a key");
+    let low = [697.0, 770.0, 852.0, 941.0][key / 4];
+    let high = [1_209.0, 1_336.0, 1_477.0, 1_633.0][key % 4];
+    let pcm: [i16; 160] = std::array::from_fn(|n| {
+        let time = (f64::from(start) + n as f64) / 8_000.0;
+        let line = |hz: f64| (std::f64::consts::TAU * hz * time).sin();
+        (7_200.0 * (line(low) + line(high))) as i16
+    });
+    g711::encode(Law::Mu, &pcm, payload);
 }

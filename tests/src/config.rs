@@ -19,6 +19,8 @@ pub struct WorldConfig {
     pub options: ModelOptions,
     /// 24 kHz PCM instead of G.711.
     pub pcm: bool,
+    /// Telephone-event is agreed; otherwise the caller's digits are tones.
+    pub telephone_event: bool,
     /// The client's unix time at the beginning.
     pub unix_now: Duration,
     /// What was said before.
@@ -42,6 +44,7 @@ impl WorldConfig {
             model: None,
             options: ModelOptions::default(),
             pcm: false,
+            telephone_event: true,
             unix_now: Duration::from_secs(1_795_000_000),
             history: Vec::new(),
             tools: Vec::new(),

@@ -55,6 +55,7 @@ pub struct World {
     /// Keep nothing of what is heard, for long calls.
     pub keeps_no_audio: bool,
     caller: Caller,
+    telephone_event: Option<u8>,
     tools: Vec<ToolScript>,
     running_tools: Vec<(Instant, ToolCall, ToolOutcome)>,
     /// Every tool call that came out of the machine.
@@ -134,6 +135,7 @@ impl World {
             ear: Ear::default(),
             keeps_no_audio: false,
             caller: Caller::default(),
+            telephone_event: config.telephone_event.then_some(TELEPHONE_EVENT),
             tools: config.tools,
             running_tools: Vec::new(),
             tool_calls: Vec::new(),
@@ -227,9 +229,15 @@ impl World {
         reached(self)
     }
 
-    /// Presses `digits`, 100 ms each with 100 ms between, with the end of each sent three times.
+    /// Presses `digits`, 100 ms each with 100 ms between, with the end of each sent three times; as tones where telephone-event
+    /// is not agreed.
     pub fn press(&mut self, digits: &str) {
         for digit in digits.chars().map(|c| Digit::new(c).expect("a digit")) {
+            if self.telephone_event.is_none() {
+                self.run(100, Sound::Tone { digit });
+                self.silence(100);
+                continue;
+            }
             for (packet, end) in
                 [(0, false), (1, false), (2, false), (3, false), (4, true), (4, true), (4, true)]
             {
@@ -365,7 +373,7 @@ impl World {
             rtcp_mux: true,
             law: Law::Mu,
             payload_type: 0,
-            telephone_event: Some(TELEPHONE_EVENT),
+            telephone_event: self.telephone_event,
             ptime: Ptime::MS20,
             direction,
             latching: Latching::Off,

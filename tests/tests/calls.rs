@@ -7,9 +7,10 @@ use tandem_call::{
     Digit, EndReason, EndedBy, Greeting, HangupCause, Input, SignalCommand, SignalEvent,
     TransferOutcome,
 };
+use tandem_media::{Law, g711};
 use tandem_sim::{
-    Action, Answer, AnswerEnd, Ending, FakeConfig, Profile, Provider, Response, ResponseOutput,
-    Script, SpokenMessage, ToolReply, ToolRequest, ToolScript, Trigger,
+    Action, Answer, AnswerEnd, Ending, FakeConfig, Profile, Provider, ReceivedMessage, Response,
+    ResponseOutput, Script, SpokenMessage, ToolReply, ToolRequest, ToolScript, Trigger,
 };
 use tandem_tests::{Finished, Sound, TransferScript, World, WorldConfig, agent};
 
@@ -431,6 +432,69 @@ fn digits_reach_the_model_once() {
         let uplink = call.uplink_was_whole();
         call.assert(uplink.is_ok(), &format!("{provider:?}: {uplink:?}"));
         assert_closed_properly(&call, "digits");
+    }
+}
+
+/// The longest sound in audio that a model received, in milliseconds; pauses of up to 5 ms belong to it.
+fn longest_sound_ms(provider: Provider, audio: &[u8]) -> usize {
+    let (pcm, per_ms): (Vec<i16>, usize) = match provider {
+        Provider::Gemini => {
+            (audio.as_chunks::<2>().0.iter().map(|it| i16::from_le_bytes(*it)).collect(), 16)
+        }
+        Provider::OpenAi => {
+            let mut pcm = vec![0; audio.len()];
+            g711::decode(Law::Mu, audio, &mut pcm);
+            (pcm, 8)
+        }
+    };
+    let loud: Vec<usize> = (0..pcm.len()).filter(|n| pcm[*n].unsigned_abs() > 200).collect();
+    let sounds = loud.chunk_by(|before, after| after - before <= 5 * per_ms);
+    sounds.map(|sound| sound[sound.len() - 1] - sound[0] + 1).max().unwrap_or(0) / per_ms
+}
+
+#[test]
+fn digits_that_are_tones_reach_the_model_once_and_as_no_beeps() {
+    for provider in PROVIDERS {
+        let script = Script::new().on_nth(1, Trigger::Text, [hello()]).on_nth(
+            2,
+            Trigger::Text,
+            [answer(1_000, "Thank you.")],
+        );
+        let mut config = config(provider, script);
+        config.telephone_event = false;
+        let mut world = World::new(config);
+        world.ring();
+        world.silence(2_000);
+        world.press("4771#");
+        world.silence(4_000);
+        world.hang_up();
+        let call = world.finish();
+        let with_digits: Vec<Value> = call
+            .messages()
+            .into_iter()
+            .filter(|message| message.to_string().contains("4 7 7 1 #"))
+            .collect();
+        call.assert(with_digits.len() == 1, &format!("{provider:?}: {with_digits:?}"));
+        let lengths: Vec<u128> =
+            call.ear.stretches().iter().map(|it| (it.end - it.start).as_millis()).collect();
+        let answered = lengths.len() == 2 && lengths[1].abs_diff(1_000) <= 4;
+        call.assert(answered, &format!("{provider:?}: heard {lengths:?}"));
+        let audio: Vec<u8> = call
+            .model(0)
+            .received(0)
+            .into_iter()
+            .filter_map(|received| match received.message {
+                ReceivedMessage::Audio(audio) => Some(audio.to_vec()),
+                ReceivedMessage::Json(_) | ReceivedMessage::Garbage(_) => None,
+            })
+            .flatten()
+            .collect();
+        // A tone goes up until it is recognised, 36 ms at most; a resampler adds 2 ms.
+        let beep = longest_sound_ms(provider, &audio);
+        call.assert((1..=38).contains(&beep), &format!("{provider:?}: a beep of {beep} ms"));
+        let uplink = call.uplink_was_whole();
+        call.assert(uplink.is_ok(), &format!("{provider:?}: {uplink:?}"));
+        assert_closed_properly(&call, "tones");
     }
 }
 

@@ -5,7 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tandem_media::{Concealer, Law, Playout, Resampler, SampleRate, VoiceActivity, g711};
+use tandem_media::{
+    Concealer, DtmfDetector, Law, Playout, Resampler, SampleRate, VoiceActivity, g711,
+};
 
 const RATES: [SampleRate; 4] =
     [SampleRate::Hz8000, SampleRate::Hz16000, SampleRate::Hz24000, SampleRate::Hz48000];
@@ -43,6 +45,10 @@ fn main() {
     });
     let mut activity = VoiceActivity::new();
     report("voice activity", || activity.process(black_box(&narrowband)));
+    for (name, sound) in [("dtmf in a voice", &narrowband), ("dtmf in a tone", &tone())] {
+        let mut dtmf = DtmfDetector::new();
+        report(name, || dtmf.process(black_box(sound), |digit| _ = black_box(digit)));
+    }
     let mut playout = Playout::new(Law::Mu);
     report("playout push and pull", || {
         playout.push(1, black_box(&payload));
@@ -58,6 +64,12 @@ fn sound(rate: SampleRate) -> Vec<i16> {
             (1..=8).map(|k| 2_000.0 * (phase * f64::from(k)).sin()).sum::<f64>() as i16
         })
         .collect()
+}
+
+/// 20 ms of two lines that go on from frame to frame, as those of a digit do.
+fn tone() -> Vec<i16> {
+    let sine = |hz: f64, n: usize| (std::f64::consts::TAU * hz * n as f64 / 8_000.0).sin();
+    (0..160).map(|n| (6_000.0 * (sine(700.0, n) + sine(1_200.0, n))) as i16).collect()
 }
 
 /// The best of many short runs, which is the one nothing else disturbed.

@@ -1,7 +1,8 @@
-//! Telephone audio without IO: units, G.711, resampling, concealment, playout, voice activity.
+//! Telephone audio without IO: units, G.711, resampling, concealment, playout, voice activity, DTMF.
 
 mod concealer;
 mod cushion;
+mod dtmf;
 mod frame_queue;
 pub mod g711;
 mod lanes;
@@ -12,6 +13,7 @@ mod voice_activity;
 
 pub use concealer::Concealer;
 pub use cushion::Cushion;
+pub use dtmf::DtmfDetector;
 pub use frame_queue::FrameQueue;
 pub use playout::{CutBytes, Playout, Pulled};
 pub use resampler::Resampler;

@@ -5,7 +5,9 @@ use std::{
     cell::Cell,
 };
 
-use tandem_media::{Concealer, Law, Playout, Resampler, SampleRate, VoiceActivity, g711};
+use tandem_media::{
+    Concealer, DtmfDetector, Law, Playout, Resampler, SampleRate, VoiceActivity, g711,
+};
 
 thread_local! {
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
@@ -36,6 +38,7 @@ fn a_frame_takes_nothing_from_the_heap() {
     let (mut payload, mut decoded, mut gap) = ([0; 160], [0; 160], [0; 320]);
     let (mut concealer, mut activity, mut playout) =
         (Concealer::new(), VoiceActivity::new(), Playout::new(Law::A));
+    let (mut dtmf, mut digits, tone) = (DtmfDetector::new(), 0, tone());
     let mut up = Resampler::new(SampleRate::Hz8000, SampleRate::Hz24000);
     let mut down = Resampler::new(SampleRate::Hz24000, SampleRate::Hz8000);
     let (mut wide, mut narrow, mut cut) = (Vec::new(), Vec::new(), Vec::new());
@@ -52,6 +55,9 @@ fn a_frame_takes_nothing_from_the_heap() {
         }
         concealer.good(&decoded);
         activity.process(&decoded);
+        // 100 ms of a tone, and as much of something else.
+        let frame_of_tone = &tone[(frame as usize % 5) * 160..][..160];
+        dtmf.process(if frame % 10 < 5 { frame_of_tone } else { &decoded }, |_| digits += 1);
         wide.clear();
         up.process(&decoded, &mut wide);
         narrow.clear();
@@ -64,6 +70,13 @@ fn a_frame_takes_nothing_from_the_heap() {
             playout.clear(&mut cut);
         }
     }
+    assert_eq!(digits, 200);
     assert!(warm > 0, "the counter counts");
     assert_eq!(ALLOCATIONS.get() - warm, 0);
+}
+
+/// 100 ms of the digit 1.
+fn tone() -> Vec<i16> {
+    let sine = |hz: f64, n: usize| (std::f64::consts::TAU * hz * n as f64 / 8_000.0).sin();
+    (0..800).map(|n| (6_000.0 * (sine(697.0, n) + sine(1_209.0, n))) as i16).collect()
 }

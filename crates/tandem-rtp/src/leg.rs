@@ -176,6 +176,7 @@ impl RtpLeg {
         if params.is_held() {
             self.uplink.hush();
         }
+        self.uplink.hear_digits(params.telephone_event.is_none());
         self.law = params.law;
         self.downlink.apply(now, &params);
         self.control.renegotiate(&params);

@@ -2,12 +2,14 @@
 
 use std::{
     collections::VecDeque,
+    ops::Range,
     time::{Duration, Instant},
 };
 
-use tandem_call::{LegEvent, Origin, UplinkFrame};
+use tandem_call::{Digit, LegEvent, Origin, UplinkFrame};
 use tandem_media::{
-    Activity, AudioFormat, Concealer, FrameQueue, Law, Resampler, SampleRate, VoiceActivity, g711,
+    Activity, AudioFormat, Concealer, DtmfDetector, FrameQueue, Law, Resampler, SampleRate,
+    VoiceActivity, g711,
 };
 
 use crate::ArrivedPacket;
@@ -55,6 +57,8 @@ pub(crate) struct Uplink {
     resampler: Option<Resampler>,
     concealer: Concealer,
     activity: VoiceActivity,
+    /// Where digits come as tones; none where they come as telephone-events.
+    dtmf: Option<DtmfDetector>,
     queue: FrameQueue<Frame>,
     pcm: Vec<i16>,
     gap: Vec<i16>,
@@ -81,6 +85,23 @@ struct LastAudio {
     samples: usize,
 }
 
+impl LastAudio {
+    /// Samples between it and `packet` by the media clock.
+    fn ahead(&self, packet: &ArrivedPacket<'_>) -> usize {
+        let ahead = packet.timestamp.wrapping_sub(self.end).cast_signed();
+        usize::try_from(ahead).unwrap_or(0)
+    }
+
+    /// Samples in the `missing` packets between it and `packet`.
+    fn lost_before(&self, packet: &ArrivedPacket<'_>, missing: u16) -> usize {
+        // The media clock knows how much was lost, unless the peer was silent in between or began anew.
+        let packets = usize::from(missing);
+        let plausible = packets * 80..=packets * 480;
+        let ahead = self.ahead(packet);
+        if plausible.contains(&ahead) { ahead } else { packets * self.samples }
+    }
+}
+
 /// Packets arrive after a pause that was filled: a burst of late ones, or a path that has become longer.
 #[derive(Debug, Clone, Copy)]
 struct CatchUp {
@@ -98,6 +119,7 @@ impl Uplink {
             resampler: resampler_for(format),
             concealer: Concealer::new(),
             activity: VoiceActivity::new(),
+            dtmf: None,
             queue: FrameQueue::new(),
             pcm: Vec::with_capacity(LONGEST),
             gap: Vec::with_capacity(2 * LONGEST),
@@ -122,6 +144,16 @@ impl Uplink {
         self.format
     }
 
+    /// Whether digits are to be heard in the audio, from now on.
+    ///
+    /// Their tones are not for the model: of each it gets what it was sent before the tone was recognised, 36 ms at most unless
+    /// packets were lost, and silence for the rest.
+    pub(crate) fn hear_digits(&mut self, wanted: bool) {
+        if wanted != self.dtmf.is_some() {
+            self.dtmf = wanted.then(DtmfDetector::new);
+        }
+    }
+
     /// Begins to keep time.
     pub(crate) fn start(&mut self, now: Instant) {
         self.covered_until.get_or_insert(now);
@@ -132,6 +164,7 @@ impl Uplink {
         self.last = None;
         self.catch_up = None;
         self.resync = true;
+        self.forget_tone();
     }
 
     pub(crate) fn poll(&mut self) -> Option<UplinkFrame<'_>> {
@@ -177,6 +210,8 @@ impl Uplink {
             end: packet.timestamp.wrapping_add(samples as u32),
             samples,
         };
+        let tone = self.hear_tone(packet, missing, events);
+        self.pcm[tone.clone()].fill(0);
         self.bridge(now, packet, missing, events);
         if self.is_surplus(now, &this) {
             self.surplus += 1;
@@ -186,7 +221,8 @@ impl Uplink {
         self.concealer.good(&self.pcm);
         let activity = self.activity.process(&self.pcm);
         report(activity, now.saturating_duration_since(packet.arrival), events);
-        let frame = self.frame(packet.arrival, Origin::Caller);
+        let origin = if tone.len() == samples { Origin::Silence } else { Origin::Caller };
+        let frame = self.frame(packet.arrival, origin);
         let Self { queue, pcm, wide, resampler, format, .. } = self;
         queue.push(frame, |bytes| match *format {
             AudioFormat::G711(wanted) => {
@@ -195,6 +231,7 @@ impl Uplink {
                 if wanted != law {
                     g711::transcode(law, wanted, &mut bytes[start..]);
                 }
+                bytes[start..][tone].fill(wanted.silence());
             }
             AudioFormat::Pcm16(_) => write_pcm(pcm, resampler, wide, bytes),
         });
@@ -220,6 +257,7 @@ impl Uplink {
     pub(crate) fn hush(&mut self) {
         self.quiet = true;
         self.catch_up = None;
+        self.forget_tone();
     }
 
     /// Sends up what is overdue at `now`.
@@ -253,6 +291,31 @@ impl Uplink {
         }
     }
 
+    /// Listens for digits in the packet that is in `pcm`; which of its samples are tone.
+    fn hear_tone(
+        &mut self,
+        packet: &ArrivedPacket<'_>,
+        missing: u16,
+        events: &mut VecDeque<LegEvent>,
+    ) -> Range<usize> {
+        let Some(dtmf) = &mut self.dtmf else { return 0..0 };
+        match self.last.filter(|_| !self.resync) {
+            Some(last) if missing > 0 => dtmf.lose(last.lost_before(packet, missing)),
+            Some(last) if last.ahead(packet) < FILL => {}
+            // In sequence and later in the media: the peer was silent in between.
+            _ => dtmf.reset(),
+        }
+        dtmf.process(&self.pcm, |code| {
+            events.extend(Digit::from_event(code).map(LegEvent::Digit));
+        })
+    }
+
+    fn forget_tone(&mut self) {
+        if let Some(dtmf) = &mut self.dtmf {
+            dtmf.reset();
+        }
+    }
+
     /// Sends up what lies between the last packet and this one, as far as that was not done already.
     fn bridge(
         &mut self,
@@ -270,18 +333,13 @@ impl Uplink {
             }
             return;
         };
-        let ahead = packet.timestamp.wrapping_sub(last.end).cast_signed();
-        let ahead = usize::try_from(ahead).unwrap_or(0);
         if missing > 0 {
-            // The media clock knows how much was lost, unless the peer was silent in between or began anew.
-            let packets = usize::from(missing);
-            let plausible = packets * 80..=packets * 480;
-            let lost = if plausible.contains(&ahead) { ahead } else { packets * last.samples };
+            let lost = last.lost_before(packet, missing);
             let room = (behind + samples_in(MAX_LEAD)).saturating_sub(samples);
             let left = lost.saturating_sub(self.filled).min(room);
             self.push_concealed(now, left, events);
         } else if self.filled > 0 {
-            let left = ahead.saturating_sub(self.filled).min(room);
+            let left = last.ahead(packet).saturating_sub(self.filled).min(room);
             self.push_silence(now, left, events);
         }
         if self.filled > 0 && !self.quiet {

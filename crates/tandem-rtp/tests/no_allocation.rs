@@ -6,8 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tandem_call::{ItemId, MediaLeg};
-use tandem_media::{AudioFormat, Law, Ptime, SampleRate};
+use tandem_call::{ItemId, LegEvent, MediaLeg};
+use tandem_media::{AudioFormat, Law, Ptime, SampleRate, g711};
 use tandem_rtp::{Direction, Latching, LegConfig, MediaParams, RtpLeg, RtpPacket};
 
 struct Counting;
@@ -55,8 +55,9 @@ fn beginning() -> Instant {
     Instant::now()
 }
 
-/// Frames in which one packet in fifty is lost, one in fifty late, and the caller falls silent now and then.
-fn run(format: AudioFormat, warm_up: u64, frames: u64) -> u64 {
+/// Frames in which one packet in fifty is lost, one in fifty late, and the caller falls silent now and then; digits are
+/// telephone-events, or tones, of which the caller presses one every second.
+fn run(format: AudioFormat, telephone_event: Option<u8>, warm_up: u64, frames: u64) -> u64 {
     let start = beginning();
     let config = LegConfig {
         ssrc: 1,
@@ -78,13 +79,14 @@ fn run(format: AudioFormat, warm_up: u64, frames: u64) -> u64 {
             rtcp_mux: true,
             law: Law::Mu,
             payload_type: 0,
-            telephone_event: Some(101),
+            telephone_event,
             ptime: Ptime::MS20,
             direction: Direction::SendRecv,
             latching: Latching::Off,
         },
     );
     let payload: Vec<u8> = (0..160).map(|k| (k * 5) as u8).collect();
+    let tone = tone();
     let model_audio = vec![0x21; format.bytes_per(PTIME) * 2];
     let mut datagram = Vec::with_capacity(200);
     let mut late: Option<Vec<u8>> = Some(Vec::with_capacity(200));
@@ -92,7 +94,7 @@ fn run(format: AudioFormat, warm_up: u64, frames: u64) -> u64 {
     // The playout queue grows to what the model sends ahead: here once, two seconds.
     leg.play(start, ItemId(0), format, &model_audio.repeat(50));
     leg.clear(start);
-    let (mut up, mut down, mut before) = (0, 0, 0);
+    let (mut up, mut down, mut before, mut digits) = (0, 0, 0, 0);
     for n in 0..warm_up + frames {
         if n == warm_up {
             before = ALLOCATIONS.with(Cell::get);
@@ -100,6 +102,7 @@ fn run(format: AudioFormat, warm_up: u64, frames: u64) -> u64 {
         let now = start + PTIME * u32::try_from(n).expect("few frames");
         let sequence = n as u16;
         let silent = n % 1_000 > 980;
+        let pressed = telephone_event.is_none() && (22..32).contains(&(n % 50));
         let packet = RtpPacket {
             marker: false,
             payload_type: 0,
@@ -108,7 +111,7 @@ fn run(format: AudioFormat, warm_up: u64, frames: u64) -> u64 {
             ssrc: 7,
             csrc: &[],
             extension: None,
-            payload: &payload,
+            payload: if pressed { &tone[n as usize % 5] } else { &payload },
             padding: 0,
         };
         datagram.clear();
@@ -137,17 +140,34 @@ fn run(format: AudioFormat, warm_up: u64, frames: u64) -> u64 {
         while let Some(frame) = leg.poll_uplink() {
             up += frame.audio.len();
         }
-        while leg.poll_event().is_some() {}
+        while let Some(event) = leg.poll_event() {
+            digits += u64::from(matches!(event, LegEvent::Digit(_)));
+        }
         assert!(leg.live_mos().is_some());
         while let Some(transmit) = leg.poll_transmit(now) {
             down += transmit.bytes.len();
         }
     }
     let allocations = ALLOCATIONS.with(Cell::get) - before;
+    assert_eq!(digits, if telephone_event.is_none() { (warm_up + frames) / 50 } else { 0 });
     let expected = format.bytes_per(PTIME) as u64 * (warm_up + frames);
     assert!((up as u64).abs_diff(expected) < format.bytes_per(PTIME) as u64 * 10, "{up}");
     assert!(down as u64 > (warm_up + frames) * 160);
     allocations
+}
+
+/// 100 ms of the digit 1, in mu-law packets; its end joins its begin.
+fn tone() -> [[u8; 160]; 5] {
+    let sine = |hz: f64, n: usize| (std::f64::consts::TAU * hz * n as f64 / 8_000.0).sin();
+    std::array::from_fn(|packet| {
+        let pcm = std::array::from_fn::<i16, 160, _>(|n| {
+            let n = packet * 160 + n;
+            (6_000.0 * (sine(700.0, n) + sine(1_210.0, n))) as i16
+        });
+        let mut payload = [0; 160];
+        g711::encode(Law::Mu, &pcm, &mut payload);
+        payload
+    })
 }
 
 #[test]
@@ -159,6 +179,9 @@ fn frames_in_both_directions_allocate_nothing_after_warm_up() {
         AudioFormat::Pcm16(SampleRate::Hz16000),
         AudioFormat::Pcm16(SampleRate::Hz24000),
     ] {
-        assert_eq!(run(format, 500, 10_000), 0, "{format:?}");
+        for telephone_event in [Some(101), None] {
+            let allocations = run(format, telephone_event, 500, 10_000);
+            assert_eq!(allocations, 0, "{format:?}, {telephone_event:?}");
+        }
     }
 }

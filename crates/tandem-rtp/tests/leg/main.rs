@@ -5,5 +5,6 @@ mod anything;
 mod downlink;
 mod hold;
 mod rtcp;
+mod tones;
 mod uplink;
 mod world;
