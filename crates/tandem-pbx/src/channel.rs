@@ -16,6 +16,7 @@ mod controls;
 mod digits;
 mod files;
 mod fork;
+mod guests;
 mod hand_over;
 mod legs;
 mod life;

@@ -14,7 +14,7 @@ use tokio::{
     net::TcpStream,
     sync::{Notify, mpsc, oneshot, watch},
 };
-use tracing::{debug, info, warn};
+use tracing::debug;
 
 use crate::{
     ChannelUuid, EventHeaders, LinkState, OutboundChannel, Reply, Switch, SwitchCommand,
@@ -290,17 +290,15 @@ impl Driver {
     fn change(&mut self, state: LinkState) {
         match &state {
             LinkState::Up(facts) => {
-                info!(switch = self.name, version = facts.version, "the event socket is up");
+                debug!(switch = self.name, version = facts.version, "the event socket is up");
                 self.hand_over();
             }
             LinkState::Down { reason } => {
+                debug!(switch = self.name, %reason, "the event socket is down");
                 if std::mem::take(&mut self.was_up) {
-                    warn!(switch = self.name, %reason, "the event socket is down");
                     for watcher in self.watchers.values().flatten() {
                         watcher.tell(ChannelNotice::Down { reason: reason.clone() });
                     }
-                } else {
-                    debug!(switch = self.name, %reason, "the event socket stays down");
                 }
             }
             LinkState::Stopped => debug!(switch = self.name, "the event socket is stopped"),

@@ -24,8 +24,8 @@ const MAX_NOTICES: usize = 256;
 /// Orders of one call whose results are not there yet, beyond which controls are refused.
 const MAX_RESULTS: usize = 64;
 
-/// The switch tells the slot of a parked call within this, or not at all.
-const SLOT_TOLD: Duration = Duration::from_secs(2);
+/// The switch tells the slot of a parked call once it has told the caller, or not at all.
+const SLOT_TOLD: Duration = Duration::from_secs(5);
 
 /// How a [`Control`] came out: what the switch answered to its last order.
 pub type ControlOutcome = Result<Reply, ControlFailure>;
@@ -99,11 +99,18 @@ type Notice = (ChannelUuid, ChannelNotice);
 enum Done {
     /// The machine's.
     Order(Ticket, Result<Reply, SwitchError>),
-    /// A control's, and of its orders the one that failed.
-    Control {
-        outcome: oneshot::Sender<ControlOutcome>,
-        result: Result<Reply, (SwitchCommand, SwitchError)>,
-    },
+    /// A control's.
+    Control(Box<Controlling>, Result<Reply, SwitchError>),
+}
+
+/// A control that is being carried out.
+struct Controlling {
+    order: SwitchCommand,
+    /// What is ordered next.
+    others: std::vec::IntoIter<SwitchCommand>,
+    outcome: oneshot::Sender<ControlOutcome>,
+    /// Tells where the switch has parked the caller.
+    slot: Option<oneshot::Receiver<String>>,
 }
 
 struct Follower<S> {
@@ -129,6 +136,7 @@ impl<S: CallSide> Follower<S> {
     ) {
         let mut inputs_gone = false;
         loop {
+            self.channel.settle_controls(Instant::now());
             self.carry_out();
             if self.channel.is_done() {
                 return;
@@ -167,13 +175,7 @@ impl<S: CallSide> Follower<S> {
     fn done(&mut self, now: Instant, done: Done) {
         match done {
             Done::Order(ticket, result) => self.channel.handle_result(now, ticket, result),
-            Done::Control { outcome, result } => {
-                let result = result.map_err(|(order, error)| {
-                    self.channel.control_failed(&order, &error);
-                    ControlFailure::from(error)
-                });
-                outcome.send(result).ok(); // Who asked may have stopped waiting.
-            }
+            Done::Control(controlling, result) => self.controlled(now, controlling, result),
         }
     }
 
@@ -195,24 +197,38 @@ impl<S: CallSide> Follower<S> {
             self.slot = Some(told);
             slot
         });
-        let switch = self.switch.clone();
-        // The first one takes its place among the channel's orders now; another waits for what comes of it.
-        let mut begun = orders.next().map(|order| (switch.submit(order.clone()), order));
+        let order = orders.next().expect("a control orders something");
+        self.carry_on(Box::new(Controlling { order, others: orders, outcome, slot }));
+    }
+
+    fn carry_on(&mut self, mut controlling: Box<Controlling>) {
+        let answer = self.switch.submit(controlling.order.clone());
         self.results.spawn(async move {
-            let mut result = Ok(Reply::default());
-            while let Some((answer, order)) = begun {
-                result = answer.await.map_err(|error| (order, error));
-                begun = match result {
-                    Ok(_) => orders.next().map(|order| (switch.submit(order.clone()), order)),
-                    Err(_) => None,
-                };
-            }
-            if let (Ok(reply), Some(slot)) = (&mut result, slot) {
+            let mut result = answer.await;
+            if let (Ok(reply), Some(slot)) = (&mut result, controlling.slot.take()) {
                 let told = tokio::time::timeout(SLOT_TOLD, slot).await;
                 *reply = Reply::new(told.ok().and_then(Result::ok).unwrap_or_default());
             }
-            Done::Control { outcome, result }
+            Done::Control(controlling, result)
         });
+    }
+
+    fn controlled(
+        &mut self,
+        now: Instant,
+        mut controlling: Box<Controlling>,
+        result: Result<Reply, SwitchError>,
+    ) {
+        let goes_on = self.channel.control_came_out(now, &controlling.order, &result);
+        let outcome = match (controlling.others.next(), goes_on, result) {
+            (Some(next), Ok(()), _) => {
+                controlling.order = next;
+                return self.carry_on(controlling);
+            }
+            (Some(_), Err(failure), _) => Err(failure),
+            (None, _, result) => result.map_err(ControlFailure::from),
+        };
+        controlling.outcome.send(outcome).ok(); // Who asked may have stopped waiting.
     }
 
     fn note(&mut self, now: Instant, uuid: &ChannelUuid, notice: ChannelNotice) {
@@ -339,3 +355,6 @@ async fn until(due: Option<Instant>) {
         None => pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests;

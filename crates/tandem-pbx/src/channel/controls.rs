@@ -3,14 +3,13 @@
 //! Each gives the order to carry out through the same switch, or says why it makes no sense now. Those that move the
 //! channel tell the machine, so that it does not take its own doing for somebody else's.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::Channel;
+use super::{Channel, guests::MOST_GUESTS, legs::Leg};
 use crate::{
-    Application, BroadcastLeg, CallerName, ChannelUuid, CommandError, ConferenceCommand,
-    DialString, Digits, Direction, Eavesdrop, EavesdropMode, MediaPath, Originate, Playable,
-    RecordAction, SwitchCommand, SwitchError, TransferLeg, ValetSlot, VariableName, VariableValue,
-    Word,
+    Application, BroadcastLeg, ChannelUuid, CommandError, Connect, DialString, Digits, Direction,
+    Eavesdrop, EavesdropMode, MediaPath, Playable, RecordAction, Reply, SwitchCommand, SwitchError,
+    TransferLeg, ValetSlot, VariableName, VariableValue, Word,
 };
 
 /// Applications a control sends the channel to, at most at a time.
@@ -37,6 +36,9 @@ pub enum ControlError {
     /// Nothing to stop.
     #[error("the call is not being recorded")]
     NotRecording,
+    /// Enough people are on their way.
+    #[error("{MOST_GUESTS} people are being called already")]
+    Calling,
     /// The switch cannot be told so.
     #[error(transparent)]
     Command(#[from] CommandError),
@@ -106,6 +108,8 @@ pub enum Control {
         profile: Word,
         /// Who is called.
         third: DialString,
+        /// How long they may ring.
+        timeout: Duration,
     },
     /// [`Channel::eavesdrop`].
     Eavesdrop(ListenerCall),
@@ -141,6 +145,8 @@ pub(super) struct Controls {
     recording: Option<MediaPath>,
     /// Applications we sent the channel to.
     expected: Vec<&'static str>,
+    /// People who are called, or have answered and wait for the caller.
+    pub(super) guests: Vec<Leg>,
 }
 
 impl Controls {
@@ -176,8 +182,8 @@ impl Controls {
 }
 
 impl Channel {
-    /// The orders that carry `control` out, to be given one after the other. Where one of them fails,
-    /// [`Channel::control_failed`] is told.
+    /// The orders that carry `control` out. They are given one after the other: what came of each goes into
+    /// [`Channel::control_came_out`], which says whether the next one is given.
     pub fn control(&mut self, control: Control) -> Result<Vec<SwitchCommand>, ControlError> {
         let order = match control {
             Control::Hold => self.hold(),
@@ -194,10 +200,10 @@ impl Channel {
             Control::SetVariable { name, value } => self.set_variable(name, value),
             Control::GetVariable(name) => self.get_variable(name),
             Control::JoinConference { conference, profile } => {
-                self.join_conference(&conference, &profile)
+                return self.join_conference(&conference, &profile).map(Vec::from);
             }
-            Control::ThreeWay { conference, profile, third } => {
-                return self.three_way(&conference, &profile, third).map(Vec::from);
+            Control::ThreeWay { conference, profile, third, timeout } => {
+                return self.three_way(&conference, &profile, third, timeout).map(Vec::from);
             }
             Control::Eavesdrop(listener) => self.eavesdrop(listener),
             Control::GatewayStatus(gateway) => Ok(SwitchCommand::GatewayStatus { gateway }),
@@ -205,11 +211,26 @@ impl Channel {
         Ok(vec![order?])
     }
 
-    /// `order`, which [`Channel::control`] or a method beside it gave, came to nothing. What may have been done yet is
-    /// still expected.
-    pub fn control_failed(&mut self, order: &SwitchCommand, error: &SwitchError) {
+    /// What came of `order`, which [`Channel::control`] or a method beside it gave. With an error nothing more is
+    /// ordered.
+    pub fn control_came_out(
+        &mut self,
+        now: Instant,
+        order: &SwitchCommand,
+        result: &Result<Reply, SwitchError>,
+    ) -> Result<(), ControlFailure> {
         match order {
-            _ if matches!(error, SwitchError::TimedOut | SwitchError::Unknown) => {}
+            SwitchCommand::Originate(call) => self.guest_called(now, &call.uuid, result, true),
+            SwitchCommand::Eavesdrop(call) => {
+                self.guest_called(now, &call.listener.uuid, result, false);
+            }
+            SwitchCommand::TransferInline { .. } if result.is_ok() => {
+                // They are together in the conference, which ends for both when one leaves.
+                self.controls.guests.retain(|guest| guest.answered.is_none());
+            }
+            // What may have been done yet is still expected.
+            _ if matches!(result, Err(SwitchError::TimedOut | SwitchError::Unknown)) => {}
+            _ if result.is_ok() => {}
             SwitchCommand::Record { action: RecordAction::Start { .. }, path, .. } => {
                 self.controls.record_stopped(path.as_str());
             }
@@ -218,6 +239,18 @@ impl Channel {
             SwitchCommand::TransferInline { .. } => self.controls.unexpect("conference"),
             _ => {}
         }
+        let goes_on = match result {
+            Ok(_) => self.controllable().map(drop).map_err(ControlFailure::from),
+            Err(error) => Err(error.clone().into()),
+        };
+        if goes_on.is_err()
+            && let SwitchCommand::Originate(_)
+            | SwitchCommand::SetVariables { .. }
+            | SwitchCommand::TransferInline { .. } = order
+        {
+            self.end_guests(now, |guest| guest.answered.is_some()); // The caller does not come.
+        }
+        goes_on
     }
 
     /// Puts the far end on hold.
@@ -333,50 +366,49 @@ impl Channel {
         Ok(SwitchCommand::Record { uuid, action, path })
     }
 
-    /// Rings somebody who then listens in on the call, whispers or joins. The agent's words are added to what the
-    /// caller hears after the place where listeners hear it: they hear the caller only, unless the fork plays files.
+    /// Rings somebody who then listens in on the call, whispers or joins. They hear the caller, and what the caller
+    /// hears: with jambonz' module the agent too.
     pub fn eavesdrop(&mut self, listener: ListenerCall) -> Result<SwitchCommand, ControlError> {
         let uuid = self.controllable()?;
-        let called = ChannelUuid::from_random(self.random.u128(..));
         let ListenerCall { dial, timeout, mode } = listener;
-        let mut call = Originate::parked(called, dial, timeout);
-        if let Some(number) = &self.settings.caller.number
-            && let Ok(named) = call.clone().variable("origination_caller_id_number", number)
-        {
-            call = named;
-        }
-        Ok(SwitchCommand::Eavesdrop(Box::new(Eavesdrop { uuid, listener: call, mode })))
+        let listener = self.call_guest(dial, timeout)?;
+        Ok(SwitchCommand::Eavesdrop(Box::new(Eavesdrop { uuid, listener, mode })))
     }
 
-    /// Takes the caller into a conference. The fork goes on and carries the caller alone (mono) or the whole room
-    /// (mixed); the room does not hear the agent.
+    /// Takes the caller into a conference, and back to us when it ends. The fork goes on and carries the caller alone
+    /// (mono) or the whole room (mixed); the room does not hear the agent.
     pub fn join_conference(
         &mut self,
         conference: &Word,
         profile: &Word,
-    ) -> Result<SwitchCommand, ControlError> {
+    ) -> Result<[SwitchCommand; 2], ControlError> {
         let uuid = self.controllable()?;
         let room = Application::new("conference", &format!("{conference}@{profile}"))?;
+        let actions = vec![room, Application::new("park", "")?];
+        let stays = (VariableName::new("hangup_after_conference")?, VariableValue::new("false")?);
         self.controls.expect("conference");
-        Ok(SwitchCommand::TransferInline { uuid, leg: TransferLeg::Own, actions: vec![room] })
+        Ok([
+            SwitchCommand::SetVariables { uuid: uuid.clone(), variables: vec![stays] },
+            SwitchCommand::TransferInline { uuid, leg: TransferLeg::Own, actions },
+        ])
     }
 
-    /// Takes the caller into a conference and calls a third party into it: two orders, one after the other.
+    /// Rings a third party, then takes the caller into a conference with it. When one of the two leaves, the conference
+    /// ends: the third party is hung up, the caller comes back to us.
     pub fn three_way(
         &mut self,
         conference: &Word,
         profile: &Word,
         third: DialString,
-    ) -> Result<[SwitchCommand; 2], ControlError> {
-        let caller = &self.settings.caller;
-        let number = caller.number.as_deref().unwrap_or("anonymous");
-        let number = Word::new(number).or_else(|_| Word::new("anonymous"))?;
-        let name = caller.name.as_deref().unwrap_or("Caller");
-        let name = CallerName::new(name).or_else(|_| CallerName::new("Caller"))?;
-        let room = Word::new(&format!("{conference}@{profile}"))?;
-        let join = self.join_conference(conference, profile)?;
-        let command = ConferenceCommand::Dial { dial: third, number, name };
-        Ok([join, SwitchCommand::Conference { name: room, command }])
+        timeout: Duration,
+    ) -> Result<[SwitchCommand; 3], ControlError> {
+        self.controllable()?;
+        let room = format!("{conference}@{profile}+flags{{mintwo}}");
+        let room = Application::new("conference", &room)?;
+        let mut call = self.call_guest(third, timeout)?;
+        call.connect = Connect::Application(room);
+        let [stays, join] = self.join_conference(conference, profile)?;
+        Ok([SwitchCommand::Originate(Box::new(call)), stays, join])
     }
 
     /// The channel's name, if the call is up and stays ours.

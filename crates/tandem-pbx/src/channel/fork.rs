@@ -23,6 +23,10 @@ const WAITS: [Duration; 5] = [
     Duration::from_secs(4),
 ];
 
+/// Our end of the websocket closes some ms before the switch says that the channel was hung up; only a channel that is
+/// still there after this has lost its fork.
+const HANG_UP_FOLLOWS: Duration = Duration::from_millis(250);
+
 /// A fork that lived so long was sound: its failure is the first in a row.
 const SOUND_AFTER: Duration = Duration::from_secs(10);
 
@@ -89,6 +93,8 @@ enum State {
     Starting { until: Option<Instant> },
     /// Audio flows.
     On { since: Instant },
+    /// Our end of the websocket was lost; by then it is known whether that was the end of the call.
+    Lost { since: Instant, until: Instant },
     /// Broken; started again then.
     Waiting { until: Instant },
     /// Nobody knows; started again when the event socket is up and the caller is ours.
@@ -121,7 +127,7 @@ impl Fork {
     pub(super) fn due(&self) -> Option<Instant> {
         match self.state {
             State::Starting { until } => until,
-            State::Waiting { until } => Some(until),
+            State::Waiting { until } | State::Lost { until, .. } => Some(until),
             State::Stopping { again } => again,
             State::Off | State::On { .. } | State::Unsure | State::Stopped => None,
         }
@@ -234,19 +240,22 @@ impl Channel {
     pub(super) fn media_changed(&mut self, now: Instant, attached: bool) {
         if attached {
             self.fork_connected(now);
-        } else if matches!(self.fork.state, State::On { .. }) {
-            self.fork_broken(now, "our end of the websocket was lost");
+        } else if let State::On { since } = self.fork.state {
+            self.fork.state = State::Lost { since, until: after(now, HANG_UP_FOLLOWS) };
         }
     }
 
     fn fork_connected(&mut self, now: Instant) {
-        if matches!(self.fork.state, State::Starting { .. } | State::Unsure) {
+        if matches!(self.fork.state, State::Starting { .. } | State::Lost { .. } | State::Unsure) {
             self.fork.state = State::On { since: now };
         }
     }
 
     fn fork_broken(&mut self, now: Instant, why: &str) {
-        if matches!(self.fork.state, State::Starting { .. } | State::On { .. }) {
+        if matches!(
+            self.fork.state,
+            State::Starting { .. } | State::On { .. } | State::Lost { .. }
+        ) {
             self.fork_failed(now, why);
         }
     }
@@ -260,7 +269,7 @@ impl Channel {
             self.fork.state = State::Unsure;
             return;
         }
-        if let State::On { since } = self.fork.state
+        if let State::On { since } | State::Lost { since, .. } = self.fork.state
             && now.saturating_duration_since(since) >= SOUND_AFTER
         {
             self.fork.failures = 0;
@@ -378,6 +387,7 @@ impl Channel {
             State::Starting { .. } => {
                 self.fork_failed(now, "the module did not say that it connected");
             }
+            State::Lost { .. } => self.fork_failed(now, "our end of the websocket was lost"),
             State::Waiting { .. } if self.is_handing_over() => self.fork.state = State::Unsure,
             State::Waiting { .. } => self.start_fork(now),
             State::Stopping { .. } => {

@@ -129,6 +129,10 @@ impl Channel {
             }
         }
         push_variable(&mut originate, "tandem_transfer_of", self.settings.uuid.as_str());
+        if transfer.attended {
+            // What it is told by a fork is heard only while its channel writes.
+            push_variable(&mut originate, "send_silence_when_idle", "-1");
+        }
         for (name, value) in &transfer.headers {
             push_variable(&mut originate, &format!("sip_h_{name}"), value);
         }

@@ -64,7 +64,7 @@ impl Peer {
     }
 
     /// Greets and answers what is asked first.
-    async fn come_up(&mut self, alive: &str) {
+    pub(crate) async fn come_up(&mut self, alive: &str) {
         self.say("Content-Type: auth/request\n\n").await;
         assert_eq!(self.command().await, "auth ClueCon");
         self.reply("+OK accepted").await;
@@ -85,7 +85,7 @@ impl Peer {
     }
 }
 
-async fn start() -> (TcpListener, Switch) {
+pub(crate) async fn start() -> (TcpListener, Switch) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let switch = Switch::start(SwitchSettings::new("pbx", address, "ClueCon".into())).unwrap();

@@ -48,6 +48,14 @@ pub(super) async fn take_over(
         }
     }
     let watch = channel.take_events()?;
+    // The channel reads it when it begins to wait, and that was before we could say anything.
+    let silence = channel.headers().variable("send_silence_when_idle");
+    if channel.is_answered() && silence.is_none_or(|value| value == "0") {
+        tracing::warn!(
+            %uuid,
+            "nothing a two-way module plays is heard on this channel: let the dialplan set send_silence_when_idle=-1 before `socket`, not answer, or configure its switch"
+        );
+    }
     let switch = channel.switch().clone();
     Some(Control { switch, watch, held: Some(channel) })
 }

@@ -1,9 +1,9 @@
 //! Between a call on its worker and its channel on the control runtime.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use tandem_call::{FilePlayback, HangupCause, SignalCommand, SignalEvent, TransferOutcome};
-use tandem_exchange::{Announcement, ForkReport, Signalling};
+use tandem_exchange::{Announcement, ForkReport, NotAnnounced, Signalling};
 use tandem_pbx::{CallSide, ChannelInput, ChannelUuid, Switch};
 use tokio::sync::mpsc;
 
@@ -11,6 +11,9 @@ use super::calls::Calls;
 
 /// Words about files of one announcement that may wait.
 const FILES: usize = 16;
+
+/// A leg's fork ends before the switch says that the leg hung up, by less than this.
+const HANG_UP_FOLLOWS: Duration = Duration::from_millis(250);
 
 /// A call's orders to the channel that a [`tandem_pbx::Channel`] follows.
 pub(crate) struct ChannelSignalling {
@@ -111,8 +114,14 @@ impl CallSide for ChannelSide {
         let (exchange, inputs, leg) =
             (self.calls.exchange().clone(), self.inputs.clone(), leg.clone());
         tokio::spawn(async move {
-            if let Err(error) = exchange.announce(announcement).await {
-                tracing::warn!(%error, "an announcement was not heard whole");
+            match exchange.announce(announcement).await {
+                Ok(()) => {}
+                // The leg declined, took the call at once or hung up: its channel says which, some ms later.
+                Err(error @ NotAnnounced::Lost(_)) => {
+                    tracing::debug!(%error, "an announcement was not heard whole");
+                    tokio::time::sleep(HANG_UP_FOLLOWS).await;
+                }
+                Err(error) => tracing::warn!(%error, "an announcement was not heard whole"),
             }
             inputs.send(ChannelInput::Announced(leg)).await.ok();
         });

@@ -22,7 +22,10 @@ use tokio::{
     task::AbortHandle,
 };
 
-use super::controls::{About, CONTROLS, Planned, Spell};
+use super::{
+    asked::{About, Planned, Spell},
+    controls::CONTROLS,
+};
 use crate::config::SwitchTools;
 
 /// Who has not answered by then is still being called, for all the model knows.
