@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-freeswitch bench build
+.PHONY: help demo test test-freeswitch bench quality build
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,10 @@ bench: ## The cost of one frame (ns, allocations), then the latency added to 100
 	cargo build --locked --release --package tandem
 	target/release/tandem bench
 	target/release/tandem bench --fork
+
+quality: ## Install what is missing, then measure the sound: PESQ under loss, resampler sweeps; fails when it became worse
+	@scripts/install-quality-tools.sh
+	@scripts/quality.sh
 
 build: ## The daemon as target/release/tandem
 	@scripts/install-build-tools.sh
