@@ -202,6 +202,39 @@ pub enum TransferKind {
     Sip,
 }
 
+impl TransferKind {
+    /// Every kind, in the order of the documentation.
+    pub const ALL: [Self; 8] = [
+        Self::Extension,
+        Self::Queue,
+        Self::Ringgroup,
+        Self::Ivr,
+        Self::Voicemail,
+        Self::Conference,
+        Self::External,
+        Self::Sip,
+    ];
+
+    /// The word for it in configuration and API.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Extension => "extension",
+            Self::Queue => "queue",
+            Self::Ringgroup => "ringgroup",
+            Self::Ivr => "ivr",
+            Self::Voicemail => "voicemail",
+            Self::Conference => "conference",
+            Self::External => "external",
+            Self::Sip => "sip",
+        }
+    }
+
+    /// The kind of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+}
+
 /// How a transfer went.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TransferOutcome {

@@ -28,7 +28,6 @@ pub use fixed::FixedSettings;
 pub(crate) use freeswitch::module_name;
 pub use freeswitch::{FreeswitchConfig, SwitchConfig};
 pub use limits::{Limits, RecordsConfig};
-pub(crate) use listeners::kind_name;
 pub use listeners::{MediaConfig, listener_name};
 pub(crate) use mistake::closest;
 pub use mistake::{Findings, Mistake, Severity};

@@ -5,7 +5,7 @@ use std::fmt;
 use tandem_exchange::Elsewhere;
 
 use crate::{
-    config::{Agent, Config, Destination, NumberRoute, kind_name},
+    config::{Agent, Config, Destination, NumberRoute},
     number::{self, Pattern},
 };
 
@@ -70,12 +70,9 @@ impl fmt::Display for NoRoute {
             Self::NoMatch => f.write_str("no line of the number plan fits"),
             Self::NumberDisabled { written } => write!(f, "the number {written:?} is disabled"),
             Self::AgentDisabled { agent } => write!(f, "the agent {agent:?} is disabled"),
-            Self::Elsewhere(Elsewhere::Place(target)) => write!(
-                f,
-                "the PBX takes its calls to {} {:?}",
-                kind_name(target.kind),
-                target.target
-            ),
+            Self::Elsewhere(Elsewhere::Place(target)) => {
+                write!(f, "the PBX takes its calls to {} {:?}", target.kind.name(), target.target)
+            }
             Self::Elsewhere(Elsewhere::HangUp(cause)) => {
                 write!(f, "its calls are released with {}", cause.name())
             }

@@ -13,18 +13,6 @@ use crate::{
 /// Longest target: a SIP URI of a real peer is far shorter.
 const LONGEST_TARGET: usize = 256;
 
-/// All kinds, in the order the plan keeps them.
-const KINDS: [TransferKind; 8] = [
-    TransferKind::Extension,
-    TransferKind::Queue,
-    TransferKind::Ringgroup,
-    TransferKind::Ivr,
-    TransferKind::Voicemail,
-    TransferKind::Conference,
-    TransferKind::External,
-    TransferKind::Sip,
-];
-
 /// What the owner of a switch says about its transfers; everything has a default that fits a stock installation.
 #[derive(Debug, Clone)]
 pub struct TransferSettings {
@@ -162,7 +150,7 @@ pub enum TargetError {
 /// How transfers of each kind are done. Made once, shared by all calls of a switch.
 #[derive(Debug, Clone)]
 pub struct TransferPlan {
-    routes: [Option<TransferRoute>; KINDS.len()],
+    routes: [Option<TransferRoute>; TransferKind::ALL.len()],
     pub(super) ring_timeout: Duration,
     pub(super) ringback: MediaPath,
     pub(super) hold_music: MediaPath,
@@ -212,8 +200,8 @@ impl TransferPlan {
             gateway: settings.gateway.as_deref(),
             profile: &settings.profile,
         };
-        let mut routes = [const { None }; KINDS.len()];
-        for kind in KINDS {
+        let mut routes = [const { None }; TransferKind::ALL.len()];
+        for kind in TransferKind::ALL {
             if let Some(action) = default_action(kind, settings) {
                 routes[index(kind)] = Some(parse_route(kind, &action, places)?);
             }
@@ -259,7 +247,9 @@ impl TransferPlan {
     pub fn dial_string(&self, target: &TransferTarget) -> Result<DialString, TargetError> {
         match self.reach(target)? {
             Reach::Bridge(dial) => Ok(dial),
-            Reach::Inline(_) | Reach::Dialplan(_) => Err(TargetError::NotCalled(name(target.kind))),
+            Reach::Inline(_) | Reach::Dialplan(_) => {
+                Err(TargetError::NotCalled(target.kind.name()))
+            }
         }
     }
 
@@ -270,7 +260,7 @@ impl TransferPlan {
 
     /// The way to `target`, once it has been checked.
     pub(super) fn reach(&self, target: &TransferTarget) -> Result<Reach, TargetError> {
-        let route = self.route(target.kind).ok_or(TargetError::NoRoute(name(target.kind)))?;
+        let route = self.route(target.kind).ok_or(TargetError::NoRoute(target.kind.name()))?;
         Ok(route.reach(checked(target)?)?)
     }
 }
@@ -364,7 +354,7 @@ fn parse_route(
     let route = parse_action(kind, action, places)?;
     match route.reach("1000") {
         Ok(_) => Ok(route),
-        Err(error) => Err(TransferPlanError::Command { kind: name(kind), error }),
+        Err(error) => Err(TransferPlanError::Command { kind: kind.name(), error }),
     }
 }
 
@@ -373,7 +363,7 @@ fn parse_action(
     action: &str,
     places: Places<'_>,
 ) -> Result<TransferRoute, TransferPlanError> {
-    let of = name(kind);
+    let of = kind.name();
     let template = |text: &str| {
         Template::parse(text, places)
             .map_err(|error| TransferPlanError::Template { kind: of, error })
@@ -438,19 +428,6 @@ const fn index(kind: TransferKind) -> usize {
         TransferKind::Conference => 5,
         TransferKind::External => 6,
         TransferKind::Sip => 7,
-    }
-}
-
-const fn name(kind: TransferKind) -> &'static str {
-    match kind {
-        TransferKind::Extension => "extension",
-        TransferKind::Queue => "queue",
-        TransferKind::Ringgroup => "ringgroup",
-        TransferKind::Ivr => "ivr",
-        TransferKind::Voicemail => "voicemail",
-        TransferKind::Conference => "conference",
-        TransferKind::External => "external",
-        TransferKind::Sip => "sip",
     }
 }
 

@@ -8,7 +8,7 @@ use tandem_exchange::Elsewhere;
 
 use crate::{
     check::{Outcome, Step},
-    config::{Config, Findings, Severity, kind_name},
+    config::{Config, Findings, Severity},
     number,
     routing::{NoRoute, Reason, Route},
     terminal::Paint,
@@ -216,7 +216,7 @@ fn transfer_targets(route: &Route<'_>) -> Vec<(String, &'static str, String)> {
     departments
         .chain(number)
         .chain(agent)
-        .map(|(what, target)| (what, kind_name(target.kind), target.target.clone()))
+        .map(|(what, target)| (what, target.kind.name(), target.target.clone()))
         .collect()
 }
 

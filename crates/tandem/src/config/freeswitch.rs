@@ -10,7 +10,7 @@ use tandem_pbx::{TransferPlan, TransferSettings, Word};
 use tandem_streams::Dialect;
 
 use super::{
-    listeners::{kind_name, parse_network, printable, set},
+    listeners::{parse_network, printable, set},
     reader::{Section, Value},
     secret::{Surroundings, secret_source},
     switch_tools::{SwitchTools, read_switch_tools},
@@ -28,18 +28,6 @@ const SHORTEST_TOKEN: usize = 16;
 /// User name and password that `mod_audio_fork` carries: it has 128 bytes for the whole `Authorization` header, and
 /// connects without any credentials when they do not fit.
 const LONGEST_BASIC: usize = 89;
-
-/// The kinds of transfer targets, each with a key of its own.
-const KINDS: [TransferKind; 8] = [
-    TransferKind::Extension,
-    TransferKind::Queue,
-    TransferKind::Ringgroup,
-    TransferKind::Ivr,
-    TransferKind::Voicemail,
-    TransferKind::Conference,
-    TransferKind::External,
-    TransferKind::Sip,
-];
 
 /// `[freeswitch]`.
 #[derive(Debug, Clone)]
@@ -390,8 +378,8 @@ fn read_transfer(mut section: Section<'_, '_>) -> TransferSettings {
             .parsed(key, |text| planned(&settings, |settings| field(settings, text.to_owned())));
         set(&mut settings, read);
     }
-    for kind in KINDS {
-        let read = section.parsed(kind_name(kind), |action| {
+    for kind in TransferKind::ALL {
+        let read = section.parsed(kind.name(), |action| {
             planned(&settings, |settings| settings.actions.push((kind, action.to_owned())))
         });
         set(&mut settings, read);

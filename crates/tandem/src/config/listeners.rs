@@ -261,20 +261,6 @@ fn read_refer(section: Section<'_, '_>) -> Vec<(TransferKind, String)> {
     templates
 }
 
-/// The word for `kind` in configuration and API.
-pub(crate) const fn kind_name(kind: TransferKind) -> &'static str {
-    match kind {
-        TransferKind::Extension => "extension",
-        TransferKind::Queue => "queue",
-        TransferKind::Ringgroup => "ringgroup",
-        TransferKind::Ivr => "ivr",
-        TransferKind::Voicemail => "voicemail",
-        TransferKind::Conference => "conference",
-        TransferKind::External => "external",
-        TransferKind::Sip => "sip",
-    }
-}
-
 fn warn_about_access(config: &SipSettings, mistakes: &Mistakes<'_>, span: &Range<usize>) {
     if config.trusted.iter().any(|net| net.prefix_len() == 0) {
         mistakes.warning(

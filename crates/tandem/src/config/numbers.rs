@@ -165,26 +165,14 @@ fn parse_mode(name: &str) -> Result<TransferMode, String> {
 
 /// The kind of transfer target called `name`.
 pub(crate) fn parse_kind(name: &str) -> Result<TransferKind, String> {
-    Ok(match name {
-        "extension" => TransferKind::Extension,
-        "queue" => TransferKind::Queue,
-        "ringgroup" => TransferKind::Ringgroup,
-        "ivr" => TransferKind::Ivr,
-        "voicemail" => TransferKind::Voicemail,
-        "conference" => TransferKind::Conference,
-        "external" => TransferKind::External,
-        "sip" => TransferKind::Sip,
-        "operator" | "ai_agent" => {
-            return Err(format!(
-                "transfers to {name:?} are not supported by this version of Tandem"
-            ));
-        }
-        _ => {
-            return Err(format!(
-                "{name:?} is no kind of transfer: extension, queue, ringgroup, ivr, voicemail, conference, external, sip"
-            ));
-        }
-    })
+    if let Some(kind) = TransferKind::from_name(name) {
+        return Ok(kind);
+    }
+    if matches!(name, "operator" | "ai_agent") {
+        return Err(format!("transfers to {name:?} are not supported by this version of Tandem"));
+    }
+    let names = TransferKind::ALL.map(TransferKind::name).join(", ");
+    Err(format!("{name:?} is no kind of transfer: {names}"))
 }
 
 fn parse_target(kind: TransferKind, text: &str) -> Result<String, String> {

@@ -124,7 +124,7 @@ fn a_mistake_in_the_settings_is_named() {
 fn a_target_cannot_say_more_than_its_name() {
     let plan =
         plan(&TransferSettings { gateway: Some("trunk1".into()), ..TransferSettings::default() });
-    for kind in KINDS {
+    for kind in TransferKind::ALL {
         for bad in [
             "1\nexit", "1\r2", "1 2", "1'2", "1\"2", "1\\2", "1,2", "1|2", "[x=1]1", "{x=1}1",
             "<x>1", "1&2", "1(2)", "1/2", "${x}", "1^2", "é", "1`",

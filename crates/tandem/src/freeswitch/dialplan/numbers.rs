@@ -6,7 +6,7 @@ use tandem_exchange::Elsewhere;
 
 use super::{DialplanError, DialplanOrder, Mode};
 use crate::{
-    config::{Config, Destination, NumberRoute, kind_name},
+    config::{Config, Destination, NumberRoute},
     number::{self, Pattern},
     routing::NoRoute,
 };
@@ -86,7 +86,7 @@ fn taker(config: &Config, mode: Mode, line: &NumberRoute) -> Result<String, NoRo
             return Err(NoRoute::Elsewhere(elsewhere.clone()));
         }
         Destination::Elsewhere(Elsewhere::Place(target)) => {
-            format!("given back, to {} {}", kind_name(target.kind), target.target)
+            format!("given back, to {} {}", target.kind.name(), target.target)
         }
         Destination::Elsewhere(Elsewhere::HangUp(cause)) => {
             format!("hung up with {}", cause.name())
