@@ -28,7 +28,7 @@ use crate::{
 /// Who may hand channels to us, and how many.
 #[derive(Debug, Clone)]
 pub struct OutboundSettings {
-    /// The switches' addresses; loopback is always among them. The protocol has no password of its own.
+    /// The switches' addresses. The protocol has no password of its own.
     pub sources: Vec<IpNet>,
     /// Most channels at a time.
     pub max_channels: usize,
@@ -36,7 +36,8 @@ pub struct OutboundSettings {
 
 impl Default for OutboundSettings {
     fn default() -> Self {
-        Self { sources: Vec::new(), max_channels: 1024 }
+        let loopback = ["127.0.0.0/8", "::1/128"].map(|net| net.parse().expect("it is a network"));
+        Self { sources: loopback.into(), max_channels: 1024 }
     }
 }
 
@@ -144,7 +145,7 @@ impl Door {
 
     fn take(&self, socket: TcpStream, peer: SocketAddr) {
         let ip = peer.ip().to_canonical();
-        if !ip.is_loopback() && !self.is_source(ip) {
+        if !self.is_source(ip) {
             self.counters.refused_source.fetch_add(1, Ordering::Relaxed);
             debug!(%peer, "an event socket of a source that is no switch of ours");
             return;

@@ -199,10 +199,7 @@ async fn a_transfer_to_a_peer_that_takes_none_comes_back() {
     let (dialog, _at_caller) = caller.call(call_to(uri(&callee, Transport::Tcp)));
     let mut call = incoming(&mut calls).await;
     call.dialog.accept(media(40000, &[Law::Mu]));
-    call.dialog.transfer(
-        TransferTarget::new(TransferKind::Extension, "2001"),
-        Vec::new(),
-    );
+    call.dialog.transfer(TransferTarget::new(TransferKind::Extension, "2001"), Vec::new());
     let outcome = loop {
         if let DialogEvent::Signal(SignalEvent::Transfer(outcome)) = next(&mut call.events).await {
             break outcome;

@@ -8,9 +8,10 @@ pub use arrival::{Arrival, ForkRefusal, ForkStream};
 pub use stats::ListenerStats;
 
 use std::{
+    collections::HashMap,
     io,
-    net::SocketAddr,
-    sync::{Arc, atomic::Ordering::Relaxed},
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering::Relaxed},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -49,7 +50,7 @@ pub struct ListenerSettings {
     pub prefix: String,
     /// What opens a fork.
     pub credentials: ForkCredentials,
-    /// Connections that may be in their handshake at one time.
+    /// Connections that may be in their handshake at one time; of one source half as many.
     pub max_handshakes: usize,
     /// Connections a second from one source in the long run, per address listened at.
     pub source_per_second: u32,
@@ -110,7 +111,34 @@ struct Shared {
     counters: Arc<Counters>,
     arrivals: mpsc::Sender<Arrival>,
     handshakes: Arc<Semaphore>,
+    seated: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    most_of_source: usize,
     busy_answers: Arc<Semaphore>,
+}
+
+/// One handshake of a source, for as long as it lasts.
+#[derive(Debug)]
+struct Seat {
+    source: IpAddr,
+    seated: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut seated = lock(&self.seated);
+        if let Some(of_source) = seated.get_mut(&self.source) {
+            *of_source -= 1;
+            if *of_source == 0 {
+                seated.remove(&self.source);
+            }
+        }
+    }
+}
+
+/// Counts are changed in one step each: whoever panicked left them right.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl ListenerSettings {
@@ -159,6 +187,8 @@ impl ForkListener {
             counters: Arc::default(),
             arrivals,
             handshakes: Arc::new(Semaphore::new(settings.max_handshakes)),
+            seated: Arc::default(),
+            most_of_source: settings.max_handshakes.div_ceil(2),
             busy_answers: Arc::new(Semaphore::new(MAX_BUSY_ANSWERS)),
         };
         let counters = Arc::clone(&shared.counters);
@@ -199,10 +229,8 @@ impl Shared {
                     continue;
                 }
             };
-            let permit = rate
-                .admit(Instant::now(), peer.ip())
-                .then(|| Arc::clone(&self.handshakes).try_acquire_owned().ok())
-                .flatten();
+            let permit =
+                rate.admit(Instant::now(), peer.ip()).then(|| self.seat(peer.ip())).flatten();
             match permit {
                 Some(permit) => {
                     connections.spawn(self.clone().handshake(stream, peer, permit));
@@ -222,13 +250,20 @@ impl Shared {
         }
     }
 
+    /// Room for one handshake; no source has more than half of it, so that none can keep the others out.
+    fn seat(&self, source: IpAddr) -> Option<Seat> {
+        let permit = Arc::clone(&self.handshakes).try_acquire_owned().ok()?;
+        let mut seated = lock(&self.seated);
+        let of_source = seated.entry(source).or_default();
+        if *of_source >= self.most_of_source {
+            return None;
+        }
+        *of_source += 1;
+        Some(Seat { source, seated: Arc::clone(&self.seated), _permit: permit })
+    }
+
     /// Drives one connection until it is known what it is.
-    async fn handshake(
-        self,
-        mut stream: TcpStream,
-        peer: SocketAddr,
-        _permit: OwnedSemaphorePermit,
-    ) {
+    async fn handshake(self, mut stream: TcpStream, peer: SocketAddr, _seat: Seat) {
         let _ = stream.set_nodelay(true); // Without it the answer is late, no more.
         let unix_now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let mut handshake = Handshake::new(Instant::now(), unix_now, peer, Arc::clone(&self.rules));

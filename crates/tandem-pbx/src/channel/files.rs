@@ -10,8 +10,8 @@ use tandem_call::{FilePlayback, SignalEvent};
 use super::{Channel, ChannelNote, Purpose, after};
 use crate::{BroadcastLeg, MediaPath, Playable, SwitchCommand};
 
-/// A file that may play and does not begin within this never will.
-const STARTS_WITHIN: Duration = Duration::from_secs(2);
+/// A file that may play begins within this, or never.
+const STARTS_WITHIN: Duration = Duration::from_secs(1);
 
 /// No file plays longer; the event of its end was lost.
 const LONGEST_FILE: Duration = Duration::from_secs(60);
@@ -29,6 +29,8 @@ struct File {
     path: String,
     started: bool,
     broken: bool,
+    /// It was ordered a second time: the switch forgets what it is told to play to a channel that is just moving.
+    again: bool,
     /// When we stop waiting for the next news of it. Runs for the first file only: the others wait for that.
     until: Option<Instant>,
 }
@@ -93,16 +95,17 @@ impl Channel {
             path: file.as_str().to_owned(),
             started: false,
             broken: false,
+            again: false,
             until: None,
         });
         self.files.start_first(now);
+        self.order_file(id, file.clone());
+    }
+
+    fn order_file(&mut self, id: u64, file: MediaPath) {
         let uuid = self.settings.uuid.clone();
-        let command = SwitchCommand::Broadcast {
-            uuid,
-            what: Playable::File(file.clone()),
-            leg: BroadcastLeg::Own,
-        };
-        self.out.order(command, Purpose::Play(id));
+        let (what, leg) = (Playable::File(file), BroadcastLeg::Own);
+        self.out.order(SwitchCommand::Broadcast { uuid, what, leg }, Purpose::Play(id));
     }
 
     /// The switch would not play it.
@@ -200,18 +203,30 @@ impl Channel {
         while let Some(index) =
             self.files.0.iter().position(|file| file.until.is_some_and(|until| until <= now))
         {
+            let alone = !self.files.0.iter().any(|file| file.started);
+            let file = &mut self.files.0[index];
+            if alone && !file.started && !file.broken && !file.again {
+                file.again = true;
+                file.until = Some(after(now, STARTS_WITHIN));
+                let (id, path) = (file.id, MediaPath::new(&file.path));
+                if let Ok(path) = path {
+                    self.order_file(id, path);
+                }
+                continue;
+            }
             let Some(file) = self.files.remove(now, index) else { return };
             if file.started {
                 let stopped = FilePlayback::Stopped { id: file.id, broken: file.broken };
                 self.tell(SignalEvent::Playback(stopped));
             } else {
-                let reason = format!("it did not begin within {} s", STARTS_WITHIN.as_secs());
+                let reason = format!("it did not begin within {} s", 2 * STARTS_WITHIN.as_secs());
                 self.file_failed(file.id, reason);
             }
         }
     }
 
     fn file_failed(&mut self, id: u64, reason: String) {
+        self.out.note(ChannelNote::NotPlayed { reason: reason.clone() });
         self.tell(SignalEvent::Playback(FilePlayback::Failed { id, reason }));
     }
 }

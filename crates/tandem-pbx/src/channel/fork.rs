@@ -252,10 +252,8 @@ impl Channel {
     }
 
     fn fork_broken(&mut self, now: Instant, why: &str) {
-        if matches!(
-            self.fork.state,
-            State::Starting { .. } | State::On { .. } | State::Lost { .. }
-        ) {
+        if matches!(self.fork.state, State::Starting { .. } | State::On { .. } | State::Lost { .. })
+        {
             self.fork_failed(now, why);
         }
     }

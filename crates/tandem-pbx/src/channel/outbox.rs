@@ -71,6 +71,11 @@ pub enum ChannelNote {
     ForkOverrun,
     /// A file is to be played that no leg of ours asked for.
     StrangeFile,
+    /// A piece of speech was not played.
+    NotPlayed {
+        /// Why not.
+        reason: String,
+    },
     /// A variable was not set.
     VariableDropped {
         /// Its name.
@@ -107,6 +112,7 @@ impl fmt::Display for ChannelNote {
             Self::ForkGivenUp { why } => write!(f, "the fork is given up: {why}"),
             Self::ForkOverrun => f.write_str("the fork's buffer overran, audio was lost"),
             Self::StrangeFile => f.write_str("a file to play came without the number of a piece"),
+            Self::NotPlayed { reason } => write!(f, "a piece of speech was not played: {reason}"),
             Self::VariableDropped { name, why } => write!(f, "variable {name} is not set: {why}"),
             Self::Transfer(step) => write!(f, "transfer: {step}"),
             Self::LegLeft { uuid } => write!(f, "the leg {uuid} could not be ended"),

@@ -151,7 +151,7 @@ impl Channel {
         let what = Playable::File(waits_with);
         let ringback = SwitchCommand::Broadcast { uuid, what, leg: BroadcastLeg::Own };
         self.out.order(ringback, Purpose::Nothing("uuid_broadcast"));
-        self.out.note(ChannelNote::Transfer(format!("calling {}", originate.dial)));
+        self.out.note(ChannelNote::Transfer("calling the target".into()));
         self.out
             .order(SwitchCommand::Originate(Box::new(originate)), Purpose::Originate(leg.called));
     }

@@ -147,6 +147,21 @@ fn a_fork_of_another_name_is_not_ours() {
     assert_eq!(world.notes, [ChannelNote::ForkOverrun]);
 }
 
+#[test]
+fn a_websocket_that_closes_before_the_hang_up_is_told_is_no_fault() {
+    let mut world = World::talking();
+    world.fork(ForkEvent::Connected);
+    world.take_lines();
+    world.take_events();
+    world.channel.handle_media(world.now, false);
+    world.run(millis(100));
+    world.own_hangs_up("NORMAL_CLEARING");
+    world.run(secs(5));
+    assert_eq!(world.take_lines(), [""; 0]);
+    assert_eq!(world.take_events(), [hung_up(HangupCause::NormalClearing)]);
+    assert!(world.notes.is_empty(), "{:?}", world.notes);
+}
+
 fn file(id: &str, path: &str) -> ForkEvent {
     ForkEvent::PlayFile {
         file: MediaPath::new(path).ok(),
@@ -203,7 +218,12 @@ fn a_file_that_does_not_begin_has_failed() {
     world.fork(file("2", "/tmp/x_1.tmp.r8"));
     world.fork(ForkEvent::PlayFile { file: None, id: Some("3".into()), body: "{}".into() });
     world.fork(ForkEvent::PlayFile { file: None, id: None, body: "{}".into() });
-    world.run(secs(2));
+    world.run(millis(900));
+    world.take_lines();
+    world.run(millis(100));
+    // The switch may have been moving the channel: once more.
+    assert_eq!(world.take_short_lines(), ["uuid_broadcast OWN /tmp/x_0.tmp.r8 aleg"]);
+    world.run(secs(1));
     let failed = |id, reason: &str| FilePlayback::Failed { id, reason: reason.into() };
     assert_eq!(
         world.take_events(),
@@ -213,7 +233,16 @@ fn a_file_that_does_not_begin_has_failed() {
             failed(1, "it did not begin within 2 s"),
         ])
     );
-    assert_eq!(world.notes, [ChannelNote::StrangeFile]);
+    let not_played = |reason: &str| ChannelNote::NotPlayed { reason: reason.into() };
+    assert_eq!(
+        world.notes,
+        [
+            not_played("refused: invalid uuid"),
+            not_played("the module wrote no file"),
+            ChannelNote::StrangeFile,
+            not_played("it did not begin within 2 s"),
+        ]
+    );
 }
 
 #[test]

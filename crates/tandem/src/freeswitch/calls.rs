@@ -29,10 +29,21 @@ use super::{
 /// Reports and orders of one call that may wait.
 const QUEUE: usize = 256;
 
+/// How long a call of ours may take to end when its channel is handed over again.
+const FREE_TRIES: u32 = 60;
+const FREE_STEP: Duration = Duration::from_millis(50);
+
 /// Who waits for a fork of a channel.
 enum Expected {
+    /// Its call is being taken.
+    Coming,
     /// Its call.
-    Call { reports: mpsc::Sender<ForkReport>, inputs: Option<mpsc::Sender<ChannelInput>> },
+    Call {
+        reports: mpsc::Sender<ForkReport>,
+        inputs: Option<mpsc::Sender<ChannelInput>>,
+        /// The fork is ours, and its URL holds a token for this channel: no other credential opens it.
+        signed: bool,
+    },
     /// Something that is to be said to it.
     Announcement(oneshot::Sender<(ForkStream, StreamShape)>),
 }
@@ -75,7 +86,10 @@ impl Calls {
                 return channel.release();
             }
         };
-        let called = facts.called.clone();
+        if !self.reserve_when_free(uuid.as_str()).await {
+            tracing::warn!(%uuid, "a channel is handed over whose call goes on: it is given back");
+            return channel.release();
+        }
         match self.start(&uuid, facts, shape.rate, source) {
             Ok(begun) => {
                 // A link of our own outlives the channel's, and comes back when it is lost.
@@ -84,7 +98,8 @@ impl Calls {
                 self.follow(begun, control);
             }
             Err(refused) => {
-                tracing::info!(%refused, called, "a channel goes back to its dialplan");
+                self.expected().remove(uuid.as_str());
+                tracing::info!(%refused, %uuid, "a channel goes back to its dialplan");
                 self.give_back(channel, &refused).await;
             }
         }
@@ -117,7 +132,36 @@ impl Calls {
         if let AuthenticatedAs::Call(_) = arrival.authenticated_as {
             return arrival.refuse(ForkRefusal::NotWanted, "the call is over");
         }
-        self.take_forked(arrival, shape, metadata, call).await;
+        if arrival.is_silent() {
+            // Left behind by a module that hung up while it connected.
+            return arrival.refuse(ForkRefusal::NotWanted, "nothing was said");
+        }
+        let name = call.clone().unwrap_or_else(|| format!("fork-{:016x}", fastrand::u64(..)));
+        if !self.reserve(&name) {
+            return arrival.refuse(ForkRefusal::TryLater, "the channel's call is being taken");
+        }
+        self.take_forked(arrival, shape, metadata, call.is_some(), name).await;
+    }
+
+    /// Keeps the name of a channel for the call that is about to begin; false when it has one.
+    fn reserve(&self, name: &str) -> bool {
+        let mut expected = self.expected();
+        let free = !expected.contains_key(name);
+        if free {
+            expected.insert(name.to_owned(), Expected::Coming);
+        }
+        free
+    }
+
+    /// The same for a channel that was moved here from another of our calls, which ends by that.
+    async fn reserve_when_free(&self, name: &str) -> bool {
+        for _ in 0..FREE_TRIES {
+            if self.reserve(name) {
+                return true;
+            }
+            tokio::time::sleep(FREE_STEP).await;
+        }
+        false
     }
 
     pub(super) fn is_expected(&self, call: &str) -> bool {
@@ -131,8 +175,18 @@ impl Calls {
             return arrival.refuse(ForkRefusal::NotWanted, "nothing was said");
         }
         let mut expected = self.expected();
+        let proven = matches!(arrival.authenticated_as, AuthenticatedAs::Call(_));
         match expected.get(call) {
-            Some(Expected::Call { reports, inputs }) => {
+            Some(Expected::Coming) => {
+                drop(expected);
+                arrival.refuse(ForkRefusal::TryLater, "the channel's call is being taken");
+            }
+            Some(Expected::Call { signed: true, .. } | Expected::Announcement(_)) if !proven => {
+                drop(expected);
+                tracing::warn!(peer = %arrival.peer, "a fork without its call's own token is refused");
+                arrival.refuse(ForkRefusal::NotWanted, "this call's fork has a token of its own");
+            }
+            Some(Expected::Call { reports, inputs, .. }) => {
                 let report = ForkReport::Connected { stream: arrival.stream, shape };
                 if reports.try_send(report).is_err() {
                     tracing::warn!(call, "a fork came for a call that takes nothing more");
@@ -155,10 +209,11 @@ impl Calls {
         arrival: Arrival,
         shape: StreamShape,
         metadata: ForkMetadata,
-        call: Option<String>,
+        is_named: bool,
+        name: String,
     ) {
         let inner = &self.0;
-        let uuid = call.as_deref().and_then(|call| ChannelUuid::new(call).ok());
+        let uuid = is_named.then(|| ChannelUuid::new(&name).ok()).flatten();
         let linked = match &uuid {
             Some(uuid) => self.switch_of(uuid).await,
             None => None,
@@ -173,6 +228,7 @@ impl Calls {
                 }
                 facts.answered = true;
                 let Ok(watch) = switch.watch(uuid.clone()) else {
+                    self.expected().remove(&name);
                     return arrival.refuse(ForkRefusal::TryLater, "the event socket is busy");
                 };
                 let source = ForkSource::Dialplan {
@@ -181,26 +237,25 @@ impl Calls {
                 };
                 self.start(&uuid, facts, shape.rate, source).map(|begun| {
                     self.follow(begun, Some(Control { switch, watch, held: None }));
-                    uuid.to_string()
                 })
             }
-            (uuid, _) => {
+            (Some(_), None) if inner.switches.iter().any(is_up) => {
+                Err(Refused::NoRoute("no connected switch knows the channel".into()))
+            }
+            _ => {
                 if !inner.switches.is_empty() {
                     tracing::warn!(
-                        channel = call,
+                        channel = name,
                         "no connected switch knows this fork's channel: it can't be transferred, nor hung up with a cause"
                     );
                 }
-                let name = uuid.map_or_else(
-                    || format!("fork-{:016x}", fastrand::u64(..)),
-                    |uuid| uuid.to_string(),
-                );
-                self.start_alone(&name, facts, shape.rate).map(|()| name)
+                self.start_alone(&name, facts, shape.rate)
             }
         };
         match taken {
-            Ok(name) => self.attach(&name, arrival, shape),
+            Ok(()) => self.attach(&name, arrival, shape),
             Err(refused) => {
+                self.expected().remove(&name);
                 tracing::info!(%refused, "a forked call is refused");
                 let refusal = match refused {
                     Refused::NoRoom { .. } | Refused::AgentBusy => ForkRefusal::TryLater,
@@ -220,6 +275,7 @@ impl Calls {
         fork: ForkSource,
     ) -> Result<Begun, Refused> {
         let inner = &self.0;
+        let signed = matches!(fork, ForkSource::Ours(_));
         let (reports, taken_reports) = mpsc::channel(QUEUE);
         let (inputs, taken_inputs) = mpsc::channel(QUEUE);
         let settings = ChannelSettings {
@@ -231,7 +287,7 @@ impl Calls {
             },
             fork,
             transfers: Arc::clone(&inner.transfers),
-            carried: facts.variables.clone().into_iter().collect(),
+            carried: facts.carried.clone(),
             fallback: inner.settings.fallback.clone(),
             seed: fastrand::u64(..),
         };
@@ -246,7 +302,8 @@ impl Calls {
         let transfers = Arc::clone(&inner.transfers);
         let live = LiveChannel::new(uuid, inputs.clone(), transfers, taken.transfer);
         let controllable = inner.tools.add(taken.id, live);
-        let place = Expected::Call { reports: reports.clone(), inputs: Some(inputs.clone()) };
+        let place =
+            Expected::Call { reports: reports.clone(), inputs: Some(inputs.clone()), signed };
         self.expected().insert(uuid.to_string(), place);
         let address = vec![("at".to_owned(), inner.settings.base.clone())];
         let annotate = SignalCommand::Annotate { variables: address };
@@ -258,7 +315,7 @@ impl Calls {
             over.0.closed().await;
             drop(controllable);
             over.1.send(ChannelInput::Release).await.ok();
-            calls.expected().remove(&name);
+            calls.forget(&name, &over.0);
         });
         Ok(Begun {
             settings,
@@ -298,14 +355,24 @@ impl Calls {
         let mut call = facts.into_call(name.to_owned(), rate, signalling, taken_reports);
         call.stream_clear.clone_from(&self.0.settings.stream_clear);
         self.0.exchange.take_fork(call)?;
-        let place = Expected::Call { reports: reports.clone(), inputs: None };
+        let place = Expected::Call { reports: reports.clone(), inputs: None, signed: false };
         self.expected().insert(name.to_owned(), place);
         let (calls, name) = (self.clone(), name.to_owned());
         tokio::spawn(async move {
             reports.closed().await;
-            calls.expected().remove(&name);
+            calls.forget(&name, &reports);
         });
         Ok(())
+    }
+
+    /// Expects no fork of a call any more, unless the channel has another call by now.
+    fn forget(&self, name: &str, of: &mpsc::Sender<ForkReport>) {
+        let mut expected = self.expected();
+        if let Some(Expected::Call { reports, .. }) = expected.get(name)
+            && reports.same_channel(of)
+        {
+            expected.remove(name);
+        }
     }
 
     /// Lets the dialplan of a channel that is not taken go on, and tells it where to.
@@ -364,7 +431,7 @@ impl Calls {
     /// The switch that knows `uuid`, of those whose event socket is up.
     async fn switch_of(&self, uuid: &ChannelUuid) -> Option<Switch> {
         for switch in &self.0.switches {
-            if matches!(switch.state(), LinkState::Up(_))
+            if is_up(switch)
                 && let Ok(reply) =
                     switch.execute(SwitchCommand::Exists { uuid: uuid.clone() }).await
                 && reply.flag()
@@ -438,4 +505,8 @@ struct Begun {
     reports: mpsc::Sender<ForkReport>,
     inputs: mpsc::Sender<ChannelInput>,
     taken_inputs: mpsc::Receiver<ChannelInput>,
+}
+
+fn is_up(switch: &Switch) -> bool {
+    matches!(switch.state(), LinkState::Up(_))
 }

@@ -16,6 +16,8 @@ pub(super) struct Facts {
     pub(super) called: String,
     pub(super) from: Party,
     pub(super) variables: BTreeMap<String, String>,
+    /// Of the variables, what goes with the caller to a target: SIP headers that the switch itself vouches for.
+    pub(super) carried: Vec<(String, String)>,
     pub(super) sip_call_id: Option<String>,
     pub(super) codec: SampleRate,
     pub(super) answered: bool,
@@ -35,6 +37,7 @@ impl Facts {
                 number: get("Caller-Caller-ID-Number", "Channel-Caller-ID-Number"),
                 name: get("Caller-Caller-ID-Name", "Channel-Caller-ID-Name"),
             },
+            carried: carried(headers),
             variables: settings.chosen(headers),
             sip_call_id: headers.variable("sip_call_id").map(str::to_owned),
             codec: codec_rate(headers),
@@ -54,6 +57,7 @@ impl Facts {
                 number: query("caller").or(metadata.caller),
                 name: query("caller_name").or(metadata.caller_name),
             },
+            carried: Vec::new(),
             sip_call_id: metadata.variables.get("sip_call_id").cloned(),
             variables: metadata.variables,
             codec: SampleRate::Hz8000,
@@ -74,6 +78,7 @@ impl Facts {
         for (name, value) in switch.variables {
             self.variables.entry(name).or_insert(value);
         }
+        self.carried = switch.carried;
         self.sip_call_id = switch.sip_call_id.or(self.sip_call_id.take());
     }
 
@@ -106,4 +111,18 @@ fn codec_rate(headers: &EventHeaders) -> SampleRate {
         codecs.split(',').next()?.split('@').find_map(|part| part.strip_suffix('h')?.parse().ok())
     });
     known.or(offered).and_then(SampleRate::from_hz).unwrap_or(SampleRate::Hz8000)
+}
+
+/// Headers that are carried, and the bytes of each.
+const MOST_CARRIED: usize = 16;
+const LONGEST_CARRIED: usize = 1_024;
+
+/// The X- headers of the caller's INVITE, as the variables that put them on another.
+fn carried(headers: &EventHeaders) -> Vec<(String, String)> {
+    headers
+        .variables()
+        .filter(|(name, value)| name.starts_with("sip_h_X-") && value.len() <= LONGEST_CARRIED)
+        .take(MOST_CARRIED)
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
 }

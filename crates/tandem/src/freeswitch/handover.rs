@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use tandem_call::HangupCause;
 use tandem_pbx::{
-    Application, ChannelUuid, ChannelWatch, CommandError, OutboundChannel, Switch, SwitchCommand,
-    SwitchError, TransferLeg, VariableName, VariableValue,
+    Application, ChannelEventKind, ChannelNotice, ChannelUuid, ChannelWatch, CommandError,
+    OutboundChannel, Switch, SwitchCommand, SwitchError, TransferLeg, VariableName, VariableValue,
 };
 
 /// How a call's channel is controlled.
@@ -23,6 +23,9 @@ pub(super) struct Control {
 /// One to be ended by the connection's end, one to stay in, one to spare.
 const WAITS: usize = 3;
 
+/// Within this it waits, once it was told to.
+const WAITS_WITHIN: Duration = Duration::from_millis(500);
+
 /// What a call's ending takes at most.
 const AFTER_LONGEST: Duration = Duration::from_secs(120);
 
@@ -34,9 +37,12 @@ pub(super) async fn take_over(
 ) -> Option<Control> {
     let uuid = channel.uuid().clone();
     if let Some(switch) = link {
-        let Ok(watch) = switch.watch(uuid.clone()) else { return None };
+        let Ok(mut watch) = switch.watch(uuid.clone()) else { return None };
         match send_to_wait(&switch, &uuid, longest).await {
             Ok(()) => {
+                if !waits(&mut watch).await {
+                    return None;
+                }
                 channel.release();
                 let control = Control { switch: switch.clone(), watch, held: None };
                 return exists(&switch, &uuid).await.then_some(control);
@@ -67,12 +73,31 @@ async fn send_to_wait(
 ) -> Result<(), SwitchError> {
     // A caller whose daemon died must not wait for ever. A channel that writes nothing can't be spoken to.
     let silence = (VariableName::new("send_silence_when_idle")?, VariableValue::new("-1")?);
-    let variables = vec![park_timeout(longest)?, silence];
+    // Who is connected with somebody and then left must not fall into the next wait.
+    let left = (VariableName::new("hangup_after_bridge")?, VariableValue::new("true")?);
+    let variables = vec![park_timeout(longest)?, silence, left];
     switch.execute(SwitchCommand::SetVariables { uuid: uuid.clone(), variables }).await?;
     let actions = vec![Application::new("park", "")?; WAITS];
     let leg = TransferLeg::Own;
     switch.execute(SwitchCommand::TransferInline { uuid: uuid.clone(), leg, actions }).await?;
     Ok(())
+}
+
+/// Passes over what the channel did on its way to waiting; false when it ended. What it does from then on is told.
+async fn waits(watch: &mut ChannelWatch) -> bool {
+    let waiting = async {
+        while let Some(notice) = watch.recv().await {
+            let ChannelNotice::Event(event) = notice else { continue };
+            match &event.kind {
+                ChannelEventKind::Executed { app, .. } if app == "park" => return true,
+                ChannelEventKind::HungUp { .. } | ChannelEventKind::Destroyed => return false,
+                _ => {}
+            }
+        }
+        false
+    };
+    // Late or missed: it is followed all the same.
+    tokio::time::timeout(WAITS_WITHIN, waiting).await.unwrap_or(true)
 }
 
 fn park_timeout(longest: Duration) -> Result<(VariableName, VariableValue), CommandError> {

@@ -14,7 +14,7 @@ pub(super) async fn release(switch: &Switch, calls: &Calls) {
             return;
         }
     };
-    for row in rows.iter().filter(|row| row.application == "park") {
+    for row in &rows {
         let Ok(uuid) = ChannelUuid::new(&row.uuid) else { continue };
         if !is_orphan(switch, calls, &uuid).await {
             continue;

@@ -26,8 +26,8 @@ impl ChannelSignalling {
     }
 
     fn send(&self, input: ChannelInput) {
-        if let Err(mpsc::error::TrySendError::Full(input)) = self.inputs.try_send(input) {
-            tracing::error!(?input, "a channel does not keep up with its call's orders");
+        if let Err(mpsc::error::TrySendError::Full(_)) = self.inputs.try_send(input) {
+            tracing::error!("a channel does not keep up with its call's orders: one is lost");
         }
     }
 }
