@@ -37,6 +37,8 @@ if command -v nc >/dev/null 2>&1 && ! nc -z -w 3 "$host" "$port" </dev/null >/de
 fi
 
 if cargo nextest --version >/dev/null 2>&1; then
+    cargo nextest run --locked --package tandem-pbx --test real_switch --no-fail-fast
     exec cargo nextest run --locked --package tandem --run-ignored only --no-fail-fast -E 'test(real_freeswitch)'
 fi
+cargo test --locked --package tandem-pbx --test real_switch
 exec cargo test --locked --package tandem --tests -- --ignored real_freeswitch

@@ -22,6 +22,13 @@ impl Message {
         self.head.split(' ').next().unwrap_or_default()
     }
 
+    /// The user part of the Request-URI.
+    pub(crate) fn uri_user(&self) -> &str {
+        let uri = self.head.split(' ').nth(1).unwrap_or_default();
+        let user = uri.split('@').next().unwrap_or_default();
+        user.trim_start_matches("sips:").trim_start_matches("sip:")
+    }
+
     /// The value of the header `name`; panics when it is not there.
     pub(crate) fn header(&self, name: &str) -> &str {
         let mut values = self.headers(name);
