@@ -4,7 +4,7 @@ use tandem_attendant::Voice;
 use tandem_call::Prompt;
 use tandem_media::{AudioFormat, SampleRate};
 
-/// The prompts of a voice as bytes for [`tandem_rtp::RtpLeg::play`].
+/// The prompts of a voice as bytes for [`tandem_call::MediaLeg::play`].
 #[derive(Debug)]
 pub struct Prompts {
     one_moment: Vec<u8>,
