@@ -101,7 +101,7 @@ impl Desk {
     /// The latest call to `user`, of the channel `uuid`.
     pub(crate) fn called(&self, user: &str, uuid: &str) -> Option<Box<dyn Phone>> {
         let dialogs = locked(&self.shared.dialogs);
-        let found = dialogs.iter().rfind(|dialog| dialog.user == user && dialog.name.is_none())?;
+        let found = dialogs.iter().rfind(|dialog| dialog.user == user)?;
         Some(self.phone(found, uuid))
     }
 

@@ -3,6 +3,7 @@
 use std::{
     net::{SocketAddr, ToSocketAddrs},
     sync::PoisonError,
+    thread,
 };
 
 use serde_json::Value;
@@ -143,5 +144,16 @@ impl Stage for RealStage {
 
     fn channels(&mut self) -> Vec<String> {
         self.rows().into_iter().map(|(_, uuid)| uuid).collect()
+    }
+}
+
+impl Drop for RealStage {
+    /// A story that failed leaves nothing behind on a switch that others may use too.
+    fn drop(&mut self) {
+        if thread::panicking() {
+            for (_, uuid) in self.rows() {
+                self.socket.api(&format!("uuid_kill {uuid}"));
+            }
+        }
     }
 }
