@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use proptest::prelude::*;
+use proptest::{prelude::*, test_runner::RngSeed};
 use tandem_call::{
     Digit, HangupCause, SignalCommand, SignalEvent, TransferKind, TransferMode, TransferTarget,
 };
@@ -497,7 +497,8 @@ fn is_end(event: &SignalEvent) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    // One seed: what fails, fails every time.
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, rng_seed: RngSeed::Fixed(7), ..ProptestConfig::default() })]
 
     #[test]
     fn every_path_ends(
