@@ -11,6 +11,10 @@ const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// Nothing is tried longer; a leg that nobody can end ends by its own time-outs.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(90);
 
+/// By then calling a leg has come out, also one that could not be ended while it rang: the longest ring time-out there is, and the
+/// link's own patience.
+const CALLED_WITHIN: Duration = Duration::from_secs(310);
+
 /// A leg we called, as we can name it.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Leg {
@@ -66,7 +70,7 @@ impl Channel {
         let cause = Cause::from_name(cause);
         let purpose = Purpose::KillLeg(leg.called.clone());
         self.out.order(leg.kill(cause.clone()), purpose);
-        let latest = after(now, GIVE_UP_AFTER);
+        let latest = after(now, if open { CALLED_WITHIN } else { GIVE_UP_AFTER });
         self.endings.push(Ending { leg, cause, open, again: None, latest });
     }
 

@@ -496,8 +496,23 @@ fn is_end(event: &SignalEvent) -> bool {
     matches!(event, SignalEvent::Cancelled | SignalEvent::HungUp { .. })
 }
 
+#[test]
+fn a_leg_that_rings_longer_than_endings_are_tried_is_ended_when_it_answers() {
+    let mut switch = Switch::new(false, false, false);
+    switch.make(Move::Answer);
+    switch.make(Move::Reply(1, None));
+    switch.make(Move::Transfer { kind: TransferKind::Extension, attended: false });
+    switch.make(Move::Reject);
+    for wait in [9_790, 10_725, 11_987, 13_549, 15_549, 18_757, 9_643] {
+        switch.make(Move::Wait(wait));
+        switch.make(Move::Reply(0, None));
+    }
+    switch.wind_up();
+    assert!(switch.done);
+    assert!(switch.legs.values().all(|leg| !leg.alive), "{:?}", switch.legs);
+}
+
 proptest! {
-    // One seed: what fails, fails every time.
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, rng_seed: RngSeed::Fixed(7), ..ProptestConfig::default() })]
 
     #[test]

@@ -259,6 +259,6 @@ fn a_leg_whose_end_could_not_be_ordered_is_ended_later() {
     world.transfer(TransferKind::External, "+491");
     world.hold_back("uuid_kill");
     world.own_hangs_up("NORMAL_CLEARING");
-    world.run(secs(100));
+    world.run(secs(320));
     assert!(world.channel.is_done(), "a leg that cannot be ended is not waited for");
 }
