@@ -11,7 +11,7 @@ use std::{
 };
 
 use tandem_call::{ItemId, MediaLeg, ModelEvent, ModelSink, SessionSpec};
-use tandem_media::{AudioFormat, Law, Ptime, SampleRate};
+use tandem_media::{AudioFormat, Codec, Law, Ptime, SampleRate};
 use tandem_models::{GeminiLive, ModelDialect, ModelSettings, OpenAiRealtime, Outbox, Provider};
 use tandem_net::FrameReader;
 use tandem_pbx::EventHeaders;
@@ -179,7 +179,7 @@ pub fn leg(bytes: &[u8]) {
         first_sequence: 0,
         first_timestamp: 0,
         cname: "fuzz".into(),
-        law: Law::Mu,
+        codec: Codec::PCMU,
         uplink: AudioFormat::Pcm16(SampleRate::Hz16000),
         media_timeout: Duration::from_secs(60),
         seed: 1,
@@ -191,9 +191,11 @@ pub fn leg(bytes: &[u8]) {
             remote_rtp: peer,
             remote_rtcp: peer,
             rtcp_mux: true,
-            law: Law::Mu,
+            codec: Codec::PCMU,
             payload_type: 0,
+            opus: tandem_media::OpusParams::DEFAULT,
             telephone_event: Some(101),
+            comfort_noise: Some(13),
             ptime: Ptime::MS20,
             direction: Direction::SendRecv,
             latching: Latching::Natted { signalling: None },

@@ -16,7 +16,7 @@ use tandem_call::{
     TransferOutcome, UplinkStats,
 };
 use tandem_exchange::{CallCore, CoreConfig, CoreOutput, Prompts, VendorModels};
-use tandem_media::{AudioFormat, Law, Ptime};
+use tandem_media::{AudioFormat, Codec, Law, Ptime};
 use tandem_rtp::{Channel, Direction, Latching, LegConfig, MediaParams, RtpLeg, RtpPacket};
 use tandem_sim::{FakeHandle, ToolReply, ToolScript};
 use tokio::runtime::Runtime;
@@ -108,7 +108,7 @@ impl World {
             first_sequence: 1,
             first_timestamp: 0,
             cname: "test".into(),
-            law: Law::Mu,
+            codec: Codec::PCMU,
             uplink: AudioFormat::G711(Law::Mu),
             media_timeout: Duration::from_secs(60),
             seed: 1,
@@ -371,9 +371,11 @@ impl World {
             remote_rtp: self.peer,
             remote_rtcp: self.peer,
             rtcp_mux: true,
-            law: Law::Mu,
+            codec: Codec::PCMU,
             payload_type: 0,
+            opus: tandem_media::OpusParams::DEFAULT,
             telephone_event: self.telephone_event,
+            comfort_noise: Some(13),
             ptime: Ptime::MS20,
             direction,
             latching: Latching::Off,

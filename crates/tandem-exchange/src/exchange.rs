@@ -10,7 +10,7 @@ use std::{
 
 use tandem_attendant::{Script, Voice};
 use tandem_call::{AgentSpec, CallId, HangupCause, Party, Patience, TransferTarget};
-use tandem_media::Law;
+use tandem_media::Codec;
 use tandem_net::Workers;
 use tandem_sip::{CodecPreference, IncomingCall};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -43,7 +43,7 @@ pub struct ExchangeSettings {
     /// `Retry-After` of a 503, in seconds.
     pub retry_after: u32,
     /// Codecs we take, best first.
-    pub codecs: Vec<Law>,
+    pub codecs: Vec<Codec>,
     /// Whose order of codecs decides.
     pub codec_preference: CodecPreference,
     /// Address RTP sockets are bound to.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use tandem_call::{HangupCause, Party};
-use tandem_media::{AudioFormat, Law};
+use tandem_media::Codec;
 use tandem_rtp::{LegConfig, RtpLeg};
 use tandem_sip::{CodecPreference, IncomingCall, LocalMedia, Rejection};
 
@@ -53,8 +53,8 @@ impl Exchange {
             rtcp_port: media.port + 1,
             codecs: codecs(&settings.codecs, &admitted.profile),
         };
-        let law = likely(&local.codecs, call.offered.as_deref(), settings.codec_preference);
-        let config = leg_config(settings.media_timeout, law);
+        let codec = likely(&local.codecs, call.offered.as_deref(), settings.codec_preference);
+        let config = leg_config(settings.media_timeout, codec);
         let dialog = call.dialog.clone();
         let ports = SipPorts {
             media,
@@ -86,27 +86,26 @@ fn rejection(refused: &Refused) -> Rejection {
 
 /// The codecs of SDP, best first: those configured, what the agent's first model takes untouched moved to the front.
 /// All of them, whatever was offered: the peer may change its mind in a re-INVITE.
-fn codecs(configured: &[Law], profile: &AgentProfile) -> Vec<Law> {
-    let taken = |law: &Law| {
+fn codecs(configured: &[Codec], profile: &AgentProfile) -> Vec<Codec> {
+    let taken = |codec: &Codec| {
         profile.chain.first().is_some_and(|model| {
-            let native = AudioFormat::G711(*law);
-            tandem_models::capabilities(&model.settings).input.contains(&native)
+            tandem_models::capabilities(&model.settings).input.contains(&codec.format())
         })
     };
     let mut codecs = configured.to_vec();
-    codecs.sort_by_key(|law| !taken(law)); // Stable: the configured order stays among equals.
+    codecs.sort_by_key(|codec| !taken(codec)); // Stable: the configured order stays among equals.
     codecs
 }
 
 /// The codec the leg will most likely use.
-fn likely(codecs: &[Law], offered: Option<&[Law]>, preference: CodecPreference) -> Law {
+fn likely(codecs: &[Codec], offered: Option<&[Codec]>, preference: CodecPreference) -> Codec {
     let offered = offered.unwrap_or(codecs);
     let (first, second) = match preference {
         CodecPreference::Ours => (codecs, offered),
         CodecPreference::Theirs => (offered, codecs),
     };
-    let common = first.iter().find(|law| second.contains(law)).or(first.first());
-    common.copied().unwrap_or(Law::Mu)
+    let common = first.iter().find(|codec| second.contains(codec)).or(first.first());
+    common.copied().unwrap_or(Codec::PCMU)
 }
 
 /// What prompts and scripts may name: the caller, the dialled number, and each header or variable of the call.
@@ -122,15 +121,15 @@ pub(crate) fn placeholders(
     variables
 }
 
-fn leg_config(media_timeout: Duration, law: Law) -> LegConfig {
+fn leg_config(media_timeout: Duration, codec: Codec) -> LegConfig {
     let seed = random();
     LegConfig {
         ssrc: seed as u32,
         first_sequence: (seed >> 32) as u16,
         first_timestamp: (seed >> 48) as u32,
         cname: format!("{:016x}", (seed >> 64) as u64), // Says nothing about the host (RFC 7022).
-        law,
-        uplink: AudioFormat::G711(law),
+        codec,
+        uplink: codec.format(),
         media_timeout,
         seed: (seed >> 80) as u64,
     }

@@ -13,7 +13,7 @@ use tandem_call::{
     SignalCommand, SignalEvent, TransferRoutes, standard_tool,
 };
 use tandem_exchange::{CallCore, CoreConfig, CoreOutput, Prompts, VendorModels};
-use tandem_media::{AudioFormat, Law, Ptime};
+use tandem_media::{AudioFormat, Codec, Law, Ptime};
 use tandem_rtp::{Direction, Latching, LegConfig, MediaParams, RtpLeg, RtpPacket};
 
 const FRAME: Duration = Duration::from_millis(20);
@@ -67,7 +67,7 @@ impl Call {
             first_sequence: 1,
             first_timestamp: 0,
             cname: "test".into(),
-            law: Law::Mu,
+            codec: Codec::PCMU,
             uplink: AudioFormat::G711(Law::Mu),
             media_timeout: Duration::from_secs(60),
             seed: 1,
@@ -131,9 +131,11 @@ impl Call {
                     remote_rtp: self.peer,
                     remote_rtcp: self.peer,
                     rtcp_mux: true,
-                    law: Law::Mu,
+                    codec: Codec::PCMU,
                     payload_type: 0,
+                    opus: tandem_media::OpusParams::DEFAULT,
                     telephone_event: Some(101),
+                    comfort_noise: Some(13),
                     ptime: Ptime::MS20,
                     direction: Direction::SendRecv,
                     latching: Latching::Off,

@@ -6,7 +6,7 @@ use std::{
 };
 
 use tandem_call::{HangupCause, SignalEvent};
-use tandem_media::Law;
+use tandem_media::Codec;
 use tandem_sip::{
     DialogEvent, DialogHandle, Listener, LocalMedia, OutgoingCall, SipEndpoint, SipHandle,
     SipSettings, Transport,
@@ -65,7 +65,7 @@ impl Callers {
             address: LOOPBACK,
             rtp_port: rtp.local_addr()?.port(),
             rtcp_port: rtcp.local_addr()?.port(),
-            codecs: vec![Law::Mu],
+            codecs: vec![Codec::PCMU],
         };
         let mut callers = Self { endpoint, calls: Vec::new(), set_up: Vec::new(), _rtcp: rtcp };
         for number in 0..count {

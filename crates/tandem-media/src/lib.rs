@@ -1,5 +1,6 @@
 //! Telephone audio without IO: units, G.711, resampling, concealment, playout, voice activity, DTMF.
 
+mod codec;
 mod concealer;
 mod cushion;
 mod dtmf;
@@ -11,6 +12,7 @@ mod resampler;
 mod units;
 mod voice_activity;
 
+pub use codec::{Codec, OpusParams};
 pub use concealer::Concealer;
 pub use cushion::Cushion;
 pub use dtmf::DtmfDetector;

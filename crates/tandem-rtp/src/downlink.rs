@@ -6,7 +6,7 @@ use std::{
 };
 
 use tandem_call::{Cut, Digit, ItemId, LegEvent};
-use tandem_media::{AudioFormat, Cushion, CutBytes, Law, Playout, SampleRate};
+use tandem_media::{AudioFormat, Codec, Cushion, CutBytes, Law, Playout, SampleRate};
 
 use crate::{
     DigitSender, HEADER_LEN, MediaParams, RtpPacket, SendDigitsError, media_clock::MediaClock,
@@ -106,7 +106,10 @@ impl Downlink {
     /// What was negotiated. SSRC, sequence and timestamps go on.
     pub(crate) fn apply(&mut self, now: Instant, params: &MediaParams) {
         let route = Route {
-            law: params.law,
+            law: match params.codec {
+                Codec::G711(law) => law,
+                _ => Law::Mu,
+            },
             payload_type: params.payload_type,
             telephone_event: params.telephone_event,
             ptime: params.ptime.duration(),

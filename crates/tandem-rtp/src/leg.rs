@@ -7,7 +7,7 @@ use std::{
 };
 
 use tandem_call::{Digit, ItemId, LegEvent, LegQuality, MediaLeg, UplinkFrame};
-use tandem_media::{AudioFormat, Law};
+use tandem_media::{AudioFormat, Codec};
 
 use crate::{
     ArrivedPacket, DigitReceiver, Inserted, KnownStream, Latch, MediaParams, ReceptionStats,
@@ -22,9 +22,6 @@ use crate::{
 /// Events that may wait to be polled; more are dropped and counted.
 const MAX_EVENTS: usize = 256;
 
-/// Payload type of comfort noise (RFC 3389).
-const COMFORT_NOISE: u8 = 13;
-
 /// What a leg is created with.
 #[derive(Debug, Clone)]
 pub struct LegConfig {
@@ -37,7 +34,7 @@ pub struct LegConfig {
     /// Canonical name for RTCP, at most 255 bytes.
     pub cname: String,
     /// The codec that will most likely be negotiated.
-    pub law: Law,
+    pub codec: Codec,
     /// What the model takes.
     pub uplink: AudioFormat,
     /// Silence of the peer after which [`LegEvent::MediaTimeout`] is reported, unless it is on hold.
@@ -100,7 +97,7 @@ pub struct LegCounters {
 #[derive(Debug)]
 pub struct RtpLeg {
     media_timeout: Duration,
-    law: Law,
+    codec: Codec,
     params: Option<MediaParams>,
     latch: Option<Latch>,
     reorder: Reorder,
@@ -121,7 +118,7 @@ pub struct RtpLeg {
 /// What a payload type stands for on this leg.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Payload {
-    Audio(Law),
+    Audio(Codec),
     Event,
     ComfortNoise,
     Unknown,
@@ -135,14 +132,14 @@ impl RtpLeg {
             first_sequence,
             first_timestamp,
             cname,
-            law,
+            codec,
             uplink,
             media_timeout,
             seed,
         } = config;
         Self {
             media_timeout,
-            law,
+            codec,
             params: None,
             latch: None,
             reorder: Reorder::default(),
@@ -177,7 +174,7 @@ impl RtpLeg {
             self.uplink.hush();
         }
         self.uplink.hear_digits(params.telephone_event.is_none());
-        self.law = params.law;
+        self.codec = params.codec;
         self.downlink.apply(now, &params);
         self.control.renegotiate(&params);
         self.params = Some(params);
@@ -382,7 +379,7 @@ impl RtpLeg {
 
 impl MediaLeg for RtpLeg {
     fn format(&self) -> AudioFormat {
-        AudioFormat::G711(self.law)
+        self.codec.format()
     }
 
     fn set_uplink(&mut self, format: AudioFormat) {
@@ -453,13 +450,9 @@ impl MediaLeg for RtpLeg {
 
     fn quality(&self) -> LegQuality {
         let (mos, mos_min) = self.opinion.of_call(self.delay()).unzip();
-        let law = self.params.as_ref().map(|params| params.law);
+        let codec = self.params.as_ref().map(|params| params.codec.name());
         LegQuality {
-            codec: match law {
-                Some(Law::Mu) => "PCMU".into(),
-                Some(Law::A) => "PCMA".into(),
-                None => String::new(),
-            },
+            codec: codec.unwrap_or_default().to_ascii_uppercase(),
             packets_received: self.stats.received(),
             packets_sent: self.downlink.packets(),
             packets_lost: self.stats.lost(),
@@ -488,14 +481,15 @@ impl MediaLeg for RtpLeg {
 /// What `payload_type` stands for. PCMU and PCMA are always taken by their static types.
 fn payload_of(params: &MediaParams, payload_type: u8) -> Payload {
     if payload_type == params.payload_type {
-        Payload::Audio(params.law)
+        Payload::Audio(params.codec)
     } else if Some(payload_type) == params.telephone_event {
         Payload::Event
+    } else if Some(payload_type) == params.comfort_noise {
+        Payload::ComfortNoise
     } else {
         match payload_type {
-            0 => Payload::Audio(Law::Mu),
-            8 => Payload::Audio(Law::A),
-            COMFORT_NOISE => Payload::ComfortNoise,
+            0 => Payload::Audio(Codec::PCMU),
+            8 => Payload::Audio(Codec::PCMA),
             _ => Payload::Unknown,
         }
     }
@@ -513,7 +507,12 @@ fn deliver(
     let Some(params) = params else { return };
     match payload_of(params, packet.payload_type) {
         Payload::Audio(_) if params.is_held() => uplink.skip(packet),
-        Payload::Audio(law) => uplink.take(now, packet, law, missing, events),
+        Payload::Audio(codec) => {
+            // Only G.711 is negotiated so far.
+            if let Codec::G711(law) = codec {
+                uplink.take(now, packet, law, missing, events);
+            }
+        }
         Payload::Event | Payload::ComfortNoise => uplink.hush(),
         Payload::Unknown => {}
     }

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use tandem_media::{Law, Ptime};
+use tandem_media::{Codec, OpusParams, Ptime};
 
 /// Which way audio goes, as seen from us (RFC 3264 §5.1).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -51,11 +51,15 @@ pub struct MediaParams {
     /// RTP and RTCP share one port (RFC 5761).
     pub rtcp_mux: bool,
     /// The codec we send.
-    pub law: Law,
-    /// Its payload type: 0, 8, or a dynamic one.
+    pub codec: Codec,
+    /// Its payload type: 0, 8, 9, or a dynamic one.
     pub payload_type: u8,
-    /// Payload type of telephone-event at 8 kHz, both ways.
+    /// How the peer wants Opus, if that is the codec.
+    pub opus: OpusParams,
+    /// Payload type of telephone-event, both ways; it counts in ticks of the codec's clock (RFC 4733 §2.1).
     pub telephone_event: Option<u8>,
+    /// Payload type of comfort noise (RFC 3389) that the peer may send.
+    pub comfort_noise: Option<u8>,
     /// Audio in each packet we send.
     pub ptime: Ptime,
     /// Which way audio goes.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use tandem_call::{ItemId, LegEvent, MediaLeg};
-use tandem_media::{AudioFormat, Law, Ptime, SampleRate, g711};
+use tandem_media::{AudioFormat, Codec, Law, Ptime, SampleRate, g711};
 use tandem_rtp::{Direction, Latching, LegConfig, MediaParams, RtpLeg, RtpPacket};
 
 struct Counting;
@@ -64,7 +64,7 @@ fn run(format: AudioFormat, telephone_event: Option<u8>, warm_up: u64, frames: u
         first_sequence: 0,
         first_timestamp: 0,
         cname: "tandem".into(),
-        law: Law::Mu,
+        codec: Codec::PCMU,
         uplink: format,
         media_timeout: Duration::from_secs(30),
         seed: 3,
@@ -77,9 +77,11 @@ fn run(format: AudioFormat, telephone_event: Option<u8>, warm_up: u64, frames: u
             remote_rtp: peer,
             remote_rtcp: peer,
             rtcp_mux: true,
-            law: Law::Mu,
+            codec: Codec::PCMU,
             payload_type: 0,
+            opus: tandem_media::OpusParams::DEFAULT,
             telephone_event,
+            comfort_noise: Some(13),
             ptime: Ptime::MS20,
             direction: Direction::SendRecv,
             latching: Latching::Off,

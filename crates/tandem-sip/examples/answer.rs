@@ -7,7 +7,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use tandem_call::{TransferKind, TransferTarget};
-use tandem_media::Law;
+use tandem_media::Codec;
 use tandem_sip::{Listener, LocalMedia, SipEndpoint, SipSettings, Transport};
 
 #[tokio::main]
@@ -30,7 +30,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     while let Some(mut call) = calls.recv().await {
         let target = target.clone();
         tokio::spawn(async move {
-            let codecs = vec![Law::Mu, Law::A];
+            let codecs = vec![Codec::PCMU, Codec::PCMA];
             call.dialog.progress();
             if std::env::var_os("RING_ONLY").is_some() {
                 while call.events.recv().await.is_some() {}

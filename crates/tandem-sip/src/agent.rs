@@ -9,7 +9,7 @@ use std::{
 };
 
 use tandem_call::Party;
-use tandem_media::Law;
+use tandem_media::Codec;
 
 pub(crate) use screening::{Examined, Screening};
 
@@ -56,7 +56,7 @@ pub struct Invitation {
     /// Headers worth keeping with the call.
     pub headers: Vec<(String, String)>,
     /// G.711 codecs of the offer that we have in common; none when the INVITE has no offer.
-    pub offered: Option<Vec<Law>>,
+    pub offered: Option<Vec<Codec>>,
 }
 
 /// What happened at the door so far.

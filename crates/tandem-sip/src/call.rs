@@ -6,7 +6,7 @@ use std::{
 };
 
 use tandem_call::{HangupCause, Party, SignalEvent, TransferTarget};
-use tandem_media::Law;
+use tandem_media::Codec;
 use tandem_rtp::MediaParams;
 use tokio::sync::mpsc;
 
@@ -26,7 +26,7 @@ pub struct LocalMedia {
     /// Written as `a=rtcp` when it is not the port after `rtp_port`.
     pub rtcp_port: u16,
     /// Codecs in order of preference.
-    pub codecs: Vec<Law>,
+    pub codecs: Vec<Codec>,
 }
 
 /// Why a call is refused before it was answered.
@@ -102,7 +102,7 @@ pub struct IncomingCall {
     pub headers: Vec<(String, String)>,
     /// G.711 codecs of the offer that we have in common, in the offer's order; none when the INVITE has no offer and
     /// ours goes out with the answer.
-    pub offered: Option<Vec<Law>>,
+    pub offered: Option<Vec<Codec>>,
     /// What happens to it.
     pub events: mpsc::Receiver<DialogEvent>,
     /// Orders to it.

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use tandem_media::{Law, Ptime};
+use tandem_media::{Codec, Law, OpusParams, Ptime};
 use tandem_rtp::{Direction, Latching, MediaParams};
 
 use crate::{
@@ -61,20 +61,20 @@ impl OfferError {
 
 /// The G.711 codecs of an offer that are in `ours`, in the offer's order. Media must be able to reach its sender from
 /// `local`.
-pub(crate) fn offered_laws(
+pub(crate) fn offered_codecs(
     offer: &SessionDescription,
-    ours: &[Law],
+    ours: &[Codec],
     local: IpAddr,
-) -> Result<Vec<Law>, OfferError> {
+) -> Result<Vec<Codec>, OfferError> {
     let (_, audio) = find_audio(offer)?;
     remote_address(offer, audio, local)?;
-    let mut laws: Vec<Law> = Vec::new();
-    for (_, law) in laws_of(audio) {
-        if ours.contains(&law) && !laws.contains(&law) {
-            laws.push(law);
+    let mut codecs: Vec<Codec> = Vec::new();
+    for (_, codec) in codecs_of(audio) {
+        if ours.contains(&codec) && !codecs.contains(&codec) {
+            codecs.push(codec);
         }
     }
-    if laws.is_empty() { Err(no_common_codec(audio)) } else { Ok(laws) }
+    if codecs.is_empty() { Err(no_common_codec(audio)) } else { Ok(codecs) }
 }
 
 /// One side of the offer/answer exchange over the life of a dialog.
@@ -133,17 +133,17 @@ impl Negotiator {
         offer: &SessionDescription,
     ) -> Result<(String, MediaParams), OfferError> {
         let (index, audio) = find_audio(offer)?;
-        let (payload_type, law) = self.choose(audio)?;
+        let (payload_type, codec) = self.choose(audio)?;
         let offered = offer.direction_of(audio);
         let (remote, unspecified) = remote_address(offer, audio, self.local.address)?;
         let direction = self.direction(answering(offered, unspecified));
-        let mut params = self.params(offer, audio, remote, payload_type, law);
+        let mut params = self.params(offer, audio, remote, payload_type, codec);
         params.direction = direction;
         let mut media: Vec<Media> = offer.media.iter().map(refused).collect();
         media[index] = self.media(
             &audio.protocol,
             &params,
-            &[(payload_type, law)],
+            &[(payload_type, codec)],
             audio.attribute("rtcp-mux").is_some(),
         );
         let sdp = self.describe(media);
@@ -153,13 +153,17 @@ impl Negotiator {
 
     /// Offers every codec we have; while a session holds, what it uses comes first.
     pub(crate) fn offer(&mut self) -> String {
-        let mut laws: Vec<(u8, Law)> =
-            self.local.codecs.iter().map(|&law| (static_type(law), law)).collect();
+        let mut codecs: Vec<(u8, Codec)> = self
+            .local
+            .codecs
+            .iter()
+            .map(|&codec| (codec.static_payload_type().unwrap_or(0), codec))
+            .collect();
         if let Some(current) = &self.params {
-            laws.sort_by_key(|(_, law)| *law != current.law);
+            codecs.sort_by_key(|(_, codec)| *codec != current.codec);
             // The same payload type for the same codec over the dialog (RFC 3264 §8.3.2).
-            for (payload_type, law) in &mut laws {
-                if *law == current.law {
+            for (payload_type, codec) in &mut codecs {
+                if *codec == current.codec {
                     *payload_type = current.payload_type;
                 }
             }
@@ -168,7 +172,9 @@ impl Negotiator {
             remote_rtp: SocketAddr::from(([0, 0, 0, 0], 0)),
             remote_rtcp: SocketAddr::from(([0, 0, 0, 0], 0)),
             rtcp_mux: false,
-            law: Law::Mu,
+            codec: Codec::PCMU,
+            opus: OpusParams::DEFAULT,
+            comfort_noise: None,
             payload_type: 0,
             telephone_event: Some(
                 self.params.and_then(|params| params.telephone_event).unwrap_or(TELEPHONE_EVENT),
@@ -177,7 +183,7 @@ impl Negotiator {
             direction: self.direction(Direction::SendRecv),
             latching: Latching::Off,
         };
-        let media = self.media("RTP/AVP", &params, &laws, false);
+        let media = self.media("RTP/AVP", &params, &codecs, false);
         self.describe(vec![media])
     }
 
@@ -188,33 +194,34 @@ impl Negotiator {
     ) -> Result<MediaParams, OfferError> {
         let (_, audio) = find_audio(answer)?;
         // The answer's own order is the peer's choice.
-        let (payload_type, law) = laws_of(audio)
-            .find(|(_, law)| self.local.codecs.contains(law))
+        let (payload_type, codec) = codecs_of(audio)
+            .find(|(_, codec)| self.local.codecs.contains(codec))
             .ok_or_else(|| no_common_codec(audio))?;
         let (remote, unspecified) = remote_address(answer, audio, self.local.address)?;
-        let mut params = self.params(answer, audio, remote, payload_type, law);
+        let mut params = self.params(answer, audio, remote, payload_type, codec);
         params.rtcp_mux = false;
         params.direction = self.direction(answering(answer.direction_of(audio), unspecified));
         self.params = Some(params);
         Ok(params)
     }
 
-    fn choose(&self, audio: &Media) -> Result<(u8, Law), OfferError> {
-        let offered: Vec<(u8, Law)> =
-            laws_of(audio).filter(|(_, law)| self.local.codecs.contains(law)).collect();
+    fn choose(&self, audio: &Media) -> Result<(u8, Codec), OfferError> {
+        let offered: Vec<(u8, Codec)> =
+            codecs_of(audio).filter(|(_, codec)| self.local.codecs.contains(codec)).collect();
         // A session stays with its codec as long as the peer has it.
-        let current = self.params.map(|params| params.law);
+        let current = self.params.map(|params| params.codec);
         let wanted = match self.preference {
-            CodecPreference::Theirs => offered.first().map(|(_, law)| *law),
+            CodecPreference::Theirs => offered.first().map(|(_, codec)| *codec),
             CodecPreference::Ours => self
                 .local
                 .codecs
                 .iter()
                 .copied()
-                .find(|law| offered.iter().any(|(_, other)| other == law)),
+                .find(|codec| offered.iter().any(|(_, other)| other == codec)),
         };
-        let law = current.filter(|law| offered.iter().any(|(_, other)| other == law)).or(wanted);
-        let chosen = offered.iter().find(|(_, other)| Some(*other) == law);
+        let codec =
+            current.filter(|codec| offered.iter().any(|(_, other)| other == codec)).or(wanted);
+        let chosen = offered.iter().find(|(_, other)| Some(*other) == codec);
         chosen.copied().ok_or_else(|| no_common_codec(audio))
     }
 
@@ -233,15 +240,17 @@ impl Negotiator {
         audio: &Media,
         remote_rtp: SocketAddr,
         payload_type: u8,
-        law: Law,
+        codec: Codec,
     ) -> MediaParams {
         let rtcp_mux = audio.attribute("rtcp-mux").is_some();
         MediaParams {
             remote_rtp,
             remote_rtcp: if rtcp_mux { remote_rtp } else { remote_rtcp(audio, remote_rtp) },
             rtcp_mux,
-            law,
+            codec,
             payload_type,
+            opus: OpusParams::DEFAULT,
+            comfort_noise: Some(13),
             telephone_event: audio.formats.iter().find_map(|format| {
                 let encoding = audio.encoding(format)?;
                 let matches = encoding.name.eq_ignore_ascii_case("telephone-event")
@@ -268,15 +277,15 @@ impl Negotiator {
         &self,
         protocol: &str,
         params: &MediaParams,
-        laws: &[(u8, Law)],
+        codecs: &[(u8, Codec)],
         rtcp_mux: bool,
     ) -> Media {
         let mut formats: Vec<String> =
-            laws.iter().map(|(payload_type, _)| payload_type.to_string()).collect();
-        let mut attributes: Vec<Attribute> = laws
+            codecs.iter().map(|(payload_type, _)| payload_type.to_string()).collect();
+        let mut attributes: Vec<Attribute> = codecs
             .iter()
-            .map(|(payload_type, law)| {
-                Attribute::new("rtpmap", format!("{payload_type} {}/8000", law_name(*law)))
+            .map(|(payload_type, codec)| {
+                Attribute::new("rtpmap", format!("{payload_type} {}/8000", codec.name()))
             })
             .collect();
         if let Some(event) = params.telephone_event {
@@ -342,14 +351,15 @@ fn find_audio(sdp: &SessionDescription) -> Result<(usize, &Media), OfferError> {
         .ok_or(OfferError::NoAudio)
 }
 
-fn laws_of(audio: &Media) -> impl Iterator<Item = (u8, Law)> {
+fn codecs_of(audio: &Media) -> impl Iterator<Item = (u8, Codec)> {
     audio.formats.iter().filter_map(|format| {
         let encoding = audio.encoding(format)?;
-        let law = [Law::Mu, Law::A]
+        let codec = [Law::Mu, Law::A]
             .into_iter()
-            .find(|law| encoding.name.eq_ignore_ascii_case(law_name(*law)))?;
+            .map(Codec::from)
+            .find(|codec| encoding.name.eq_ignore_ascii_case(codec.name()))?;
         (encoding.clock_hz == 8000 && encoding.channels == 1)
-            .then_some((payload_type_of(format)?, law))
+            .then_some((payload_type_of(format)?, codec))
     })
 }
 
@@ -362,20 +372,6 @@ fn no_common_codec(audio: &Media) -> OfferError {
 
 fn payload_type_of(format: &str) -> Option<u8> {
     format.parse().ok().filter(|payload_type| *payload_type < 128)
-}
-
-const fn static_type(law: Law) -> u8 {
-    match law {
-        Law::Mu => 0,
-        Law::A => 8,
-    }
-}
-
-const fn law_name(law: Law) -> &'static str {
-    match law {
-        Law::Mu => "PCMU",
-        Law::A => "PCMA",
-    }
 }
 
 /// Our direction for what the peer says of its own (RFC 3264 §6.1). `0.0.0.0` is the old form of hold (§8.4).

@@ -8,7 +8,7 @@ use std::{
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use secrecy::SecretString;
 use tandem_call::TransferKind;
-use tandem_media::Law;
+use tandem_media::Codec;
 
 /// What carries SIP messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -114,7 +114,7 @@ pub struct SipSettings {
     /// The shortest session interval we take; never below 90 s.
     pub min_se: Duration,
     /// Codecs we take at all, in order of preference.
-    pub codecs: Vec<Law>,
+    pub codecs: Vec<Codec>,
     /// Whose order of codecs decides.
     pub codec_preference: CodecPreference,
     /// Refer-To of each kind of transfer target. `{target}` is the target, `{host}` the peer's host. A kind that is
@@ -148,7 +148,7 @@ impl Default for SipSettings {
             realm: "tandem".into(),
             session_expires: Some(Duration::from_secs(1800)),
             min_se: Duration::from_secs(90),
-            codecs: vec![Law::Mu, Law::A],
+            codecs: vec![Codec::PCMU, Codec::PCMA],
             codec_preference: CodecPreference::Ours,
             refer_templates: Vec::new(),
             refer_to_headers: false,

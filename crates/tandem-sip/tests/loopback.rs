@@ -6,7 +6,7 @@ use std::{
 };
 
 use tandem_call::{HangupCause, SignalEvent, TransferKind, TransferOutcome, TransferTarget};
-use tandem_media::Law;
+use tandem_media::Codec;
 use tandem_sip::{
     Credential, DialogEvent, IncomingCall, Listener, LocalMedia, OutgoingCall, Rejection,
     SipEndpoint, SipHandle, SipSettings, Transport,
@@ -31,7 +31,7 @@ fn settings() -> SipSettings {
     }
 }
 
-fn media(port: u16, codecs: &[Law]) -> LocalMedia {
+fn media(port: u16, codecs: &[Codec]) -> LocalMedia {
     LocalMedia { address: LOOPBACK, rtp_port: port, rtcp_port: port + 1, codecs: codecs.to_vec() }
 }
 
@@ -45,7 +45,7 @@ fn call_to(uri: String) -> OutgoingCall {
     OutgoingCall {
         uri,
         from: "\"Erika\" <sip:+49170@127.0.0.1>".into(),
-        local: media(30000, &[Law::A, Law::Mu]),
+        local: media(30000, &[Codec::PCMA, Codec::PCMU]),
         headers: vec![("X-Tenant".into(), "acme".into())],
         credentials: None,
     }
@@ -93,17 +93,17 @@ async fn a_call_is_answered_and_hung_up_over_udp_and_tcp() {
             (Some("+49170"), Some("Erika"))
         );
         assert_eq!(call.headers, [("X-Tenant".to_owned(), "acme".to_owned())]);
-        assert_eq!(call.offered, Some(vec![Law::A, Law::Mu]));
+        assert_eq!(call.offered, Some(vec![Codec::PCMA, Codec::PCMU]));
         call.dialog.progress();
         assert_eq!(next(&mut at_caller).await, DialogEvent::Ringing);
-        call.dialog.accept(media(40000, &[Law::Mu, Law::A]));
+        call.dialog.accept(media(40000, &[Codec::PCMU, Codec::PCMA]));
         let (DialogEvent::Media(ours), DialogEvent::Media(theirs)) =
             (next(&mut call.events).await, next(&mut at_caller).await)
         else {
             panic!("media comes first")
         };
-        assert_eq!((ours.law, ours.remote_rtp.port()), (Law::Mu, 30000));
-        assert_eq!((theirs.law, theirs.remote_rtp.port()), (Law::Mu, 40000));
+        assert_eq!((ours.codec, ours.remote_rtp.port()), (Codec::PCMU, 30000));
+        assert_eq!((theirs.codec, theirs.remote_rtp.port()), (Codec::PCMU, 40000));
         assert_eq!(ours.telephone_event, Some(101));
         assert_eq!(next(&mut call.events).await, DialogEvent::Signal(SignalEvent::Answered));
         assert_eq!(next(&mut at_caller).await, DialogEvent::Signal(SignalEvent::Answered));
@@ -180,7 +180,7 @@ async fn a_password_lets_a_stranger_in() {
     let (dialog, mut at_caller) = caller.call(right);
     let call = incoming(&mut calls).await;
     assert_eq!((call.trusted, call.authenticated.as_deref()), (false, Some("pbx1")));
-    call.dialog.accept(media(40000, &[Law::Mu]));
+    call.dialog.accept(media(40000, &[Codec::PCMU]));
     assert!(matches!(next(&mut at_caller).await, DialogEvent::Media(_)));
     dialog.hang_up(HangupCause::NormalClearing);
     for call in
@@ -198,7 +198,7 @@ async fn a_transfer_to_a_peer_that_takes_none_comes_back() {
     let (caller, _none) = SipEndpoint::bind(settings()).await.unwrap();
     let (dialog, _at_caller) = caller.call(call_to(uri(&callee, Transport::Tcp)));
     let mut call = incoming(&mut calls).await;
-    call.dialog.accept(media(40000, &[Law::Mu]));
+    call.dialog.accept(media(40000, &[Codec::PCMU]));
     call.dialog.transfer(TransferTarget::new(TransferKind::Extension, "2001"), Vec::new());
     let outcome = loop {
         if let DialogEvent::Signal(SignalEvent::Transfer(outcome)) = next(&mut call.events).await {
@@ -216,7 +216,7 @@ async fn nothing_is_left_after_many_calls() {
     let (caller, _none) = SipEndpoint::bind(settings()).await.unwrap();
     let answering = tokio::spawn(async move {
         while let Some(mut call) = calls.recv().await {
-            call.dialog.accept(media(40000, &[Law::Mu]));
+            call.dialog.accept(media(40000, &[Codec::PCMU]));
             tokio::spawn(async move { while call.events.recv().await.is_some() {} });
         }
     });
@@ -369,7 +369,7 @@ async fn ipv4_peers_of_an_ipv6_listener_keep_their_own_address() {
         let mut call = incoming(&mut calls).await;
         assert!(call.trusted);
         assert_eq!((call.source.ip(), call.local), (LOOPBACK, LOOPBACK));
-        call.dialog.accept(media(40000, &[Law::Mu]));
+        call.dialog.accept(media(40000, &[Codec::PCMU]));
         while next(&mut at_caller).await != DialogEvent::Signal(SignalEvent::Answered) {}
         call.dialog.hang_up(HangupCause::NormalClearing);
         while !next(&mut at_caller).await.is_last() {}

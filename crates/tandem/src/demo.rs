@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use tandem_media::Law;
+use tandem_media::Codec;
 use tandem_sip::Transport;
 
 use crate::{
@@ -83,7 +83,7 @@ pub async fn run(
         media_timeout: Duration::from_secs(10),
         credentials: None,
         headers: Vec::new(),
-        codecs: vec![Law::Mu, Law::A],
+        codecs: vec![Codec::PCMU, Codec::PCMA],
         local: None,
         ledger: Some(ledger),
     };

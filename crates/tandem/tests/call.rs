@@ -8,7 +8,7 @@ use tandem::{
     softphone::{self, Action, CallPlan, CallReport},
 };
 use tandem_call::Digit;
-use tandem_media::Law;
+use tandem_media::Codec;
 
 /// A daemon on a free port that has no speech program, so that a machine without flite says the same.
 async fn daemon(directory: &Path) -> Daemon {
@@ -50,7 +50,7 @@ async fn call(
         media_timeout: Duration::from_secs(5),
         credentials: None,
         headers: vec![("X-Tenant".into(), "acme".into())],
-        codecs: vec![Law::A],
+        codecs: vec![Codec::PCMA],
         local: None,
         ledger: Some(directory.join("calls.jsonl")),
     };

@@ -13,7 +13,7 @@ fn placed_to_peer(port: u16) -> String {
         ! ringing
         < 200 INVITE [0 101 sendrecv]
         > ACK
-        ! media Mu to {port}, events 101, 20 ms, sendrecv
+        ! media PCMU to {port}, events 101, 20 ms, sendrecv
         ! answered"
     )
 }
@@ -27,7 +27,7 @@ fn taken(called: &str, port: u16) -> String {
         ! called {called} by caller offering [Mu]
         * accept
         > 200 INVITE [0 101 sendrecv] 1800/uas
-        ! media Mu to {port}, events 101, 20 ms, sendrecv
+        ! media PCMU to {port}, events 101, 20 ms, sendrecv
         ! answered
         < ACK"
     )

@@ -21,13 +21,13 @@ fn we_hold(port: u16, answer: &str, held: &str) -> String {
         < 100 INVITE
         < 200 INVITE [0 101 {answer}] 1800/uas
         > ACK
-        ! media Mu to {port}, events 101, 20 ms, {held}
+        ! media PCMU to {port}, events 101, 20 ms, {held}
         * resume
         > INVITE [0 8 101 sendrecv] 1800/uas
         < 100 INVITE
         < 200 INVITE [0 101 sendrecv] 1800/uas
         > ACK
-        ! media Mu to {port}, events 101, 20 ms, sendrecv"
+        ! media PCMU to {port}, events 101, 20 ms, sendrecv"
     )
 }
 
@@ -37,12 +37,12 @@ fn peer_holds(port: u16, asked: &str, timer: &str) -> String {
         "
         < INVITE [0 101 sendonly]{asked}
         > 200 INVITE [0 101 recvonly] {timer}
-        ! media Mu to {port}, events 101, 20 ms, recvonly
+        ! media PCMU to {port}, events 101, 20 ms, recvonly
         ! held
         < ACK
         < INVITE [0 101 sendrecv]{asked}
         > 200 INVITE [0 101 sendrecv] {timer}
-        ! media Mu to {port}, events 101, 20 ms, sendrecv
+        ! media PCMU to {port}, events 101, 20 ms, sendrecv
         ! taken back
         < ACK"
     )
@@ -93,7 +93,7 @@ pub(crate) fn cases() -> Vec<Case> {
                  ! called 9014 by caller offering [Mu]
                  * accept
                  > 200 INVITE [0 101 sendrecv] 1800/uas
-                 ! media Mu to 50304, events 101, 20 ms, sendrecv
+                 ! media PCMU to 50304, events 101, 20 ms, sendrecv
                  ! answered
                  < ACK",
                 &peer_holds(50304, "", "1800/uas"),

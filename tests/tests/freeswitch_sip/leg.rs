@@ -6,7 +6,7 @@ use std::{
 };
 
 use tandem_call::{Digit, ItemId, LegEvent, MediaLeg, Origin};
-use tandem_media::{AudioFormat, Law, SampleRate, g711};
+use tandem_media::{AudioFormat, Codec, Law, SampleRate, g711};
 use tandem_rtp::{
     DigitReceiver, LegConfig, MediaParams, RtpLeg, RtpPacket, TelephoneEvent, is_rtcp,
 };
@@ -48,7 +48,7 @@ impl Leg {
             first_sequence: 65_500,
             first_timestamp: 0xFFFF_F000,
             cname: "replay".into(),
-            law: Law::Mu,
+            codec: Codec::PCMU,
             uplink: AudioFormat::Pcm16(SampleRate::Hz8000),
             media_timeout: Duration::from_secs(600),
             seed: 7,
@@ -77,7 +77,7 @@ impl Leg {
         self.leg.apply(now, params);
         if self.params.replace(params).is_none() {
             self.started = Some(now);
-            self.leg.play(now, ItemId(1), AudioFormat::G711(params.law), &greeting());
+            self.leg.play(now, ItemId(1), params.codec.format(), &greeting());
             self.leg.end_item(now, ItemId(1));
         }
         self.drain(now);

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use tandem_call::MediaLeg;
-use tandem_media::{Law, Ptime};
+use tandem_media::{Codec, Ptime};
 use tandem_rtp::{Direction, Latching, MediaParams};
 
 use crate::{
@@ -86,9 +86,11 @@ fn audio_that_was_not_negotiated_is_counted_and_not_heard() {
                 remote_rtp,
                 remote_rtcp: (remote_rtp.ip(), from + 1).into(),
                 rtcp_mux: false,
-                law: Law::Mu,
+                codec: Codec::PCMU,
                 payload_type: 0,
+                opus: tandem_media::OpusParams::DEFAULT,
                 telephone_event: Some(101),
+                comfort_noise: Some(13),
                 ptime: Ptime::MS20,
                 direction: Direction::SendRecv,
                 latching: Latching::Off,

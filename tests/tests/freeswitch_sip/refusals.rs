@@ -84,7 +84,7 @@ pub(crate) fn cases() -> Vec<Case> {
                ! called 1001 by 15550100 offering [Mu]
                * accept
                > 200 INVITE [0 101 sendrecv] 1800/uac
-               ! media Mu to 27948, events 101, 20 ms, sendrecv
+               ! media PCMU to 27948, events 101, 20 ms, sendrecv
                ! answered
                < ACK"],
         ),

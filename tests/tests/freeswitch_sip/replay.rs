@@ -6,7 +6,7 @@ use std::{
 };
 
 use tandem_call::{SignalEvent, TransferOutcome};
-use tandem_media::Law;
+use tandem_media::Codec;
 use tandem_rtp::{DigitReceiver, Direction, MediaParams, RtpPacket, TelephoneEvent, is_rtcp};
 use tandem_sip::{
     DialogEvent, DialogId, LocalMedia, OutgoingCall, SipSettings,
@@ -235,7 +235,7 @@ impl Replay {
             address: self.rtp.ip(),
             rtp_port: self.rtp.port(),
             rtcp_port: self.rtp.port() + 1,
-            codecs: vec![Law::Mu, Law::A],
+            codecs: vec![Codec::PCMU, Codec::PCMA],
         }
     }
 
@@ -380,8 +380,8 @@ fn media_line(params: &MediaParams) -> String {
     };
     let events = params.telephone_event.map_or("none".to_owned(), |it| it.to_string());
     format!(
-        "! media {:?} to {}, events {events}, {} ms, {direction}",
-        params.law,
+        "! media {} to {}, events {events}, {} ms, {direction}",
+        params.codec.name(),
         params.remote_rtp.port(),
         params.ptime.millis()
     )

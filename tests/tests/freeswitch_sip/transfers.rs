@@ -29,7 +29,7 @@ fn other_party(port: u16) -> String {
         ! called 9014 by 15550100 offering [Mu]
         * accept
         > 200 INVITE [0 101 sendrecv] 1800/uac
-        ! media Mu to {port}, events 101, 20 ms, sendrecv
+        ! media PCMU to {port}, events 101, 20 ms, sendrecv
         ! answered
         < ACK
         < INFO

@@ -54,9 +54,11 @@ fn media() -> impl Strategy<Value = MediaParams> {
         |(direction, remote_rtp, alaw, events, ptime, natted)| MediaParams {
             direction,
             remote_rtp,
-            law: if alaw { Law::A } else { Law::Mu },
+            codec: (if alaw { Law::A } else { Law::Mu }).into(),
             payload_type: if alaw { 8 } else { 0 },
+            opus: tandem_media::OpusParams::DEFAULT,
             telephone_event: events.then_some(101),
+            comfort_noise: Some(13),
             ptime: Ptime::nearest(ptime),
             latching: if natted { Latching::Natted { signalling: None } } else { Latching::Off },
             ..params()

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use tandem_call::{Cut, Digit, ItemId, LegEvent, MediaLeg};
-use tandem_media::{AudioFormat, Law, Ptime, SampleRate, g711};
+use tandem_media::{AudioFormat, Codec, Law, Ptime, SampleRate, g711};
 use tandem_rtp::{RtpPacket, SendDigitsError};
 
 use crate::world::{MU, World, address, assert_same, millis, numbered, params, voice};
@@ -335,7 +335,7 @@ fn every_model_format_reaches_the_caller() {
         (AudioFormat::Pcm16(SampleRate::Hz48000), pcm(48e3)),
     ] {
         let mut world = World::new(MU);
-        let params = tandem_rtp::MediaParams { law: Law::A, payload_type: 8, ..params() };
+        let params = tandem_rtp::MediaParams { codec: Codec::PCMA, payload_type: 8, ..params() };
         world.leg.apply(world.now, params);
         world.run(millis(100));
         for chunk in audio.chunks(777) {
@@ -369,7 +369,7 @@ fn a_codec_change_takes_the_queue_along() {
     world.play(1, MU, &(0..20).flat_map(voice).collect::<Vec<_>>());
     world.run(millis(90));
     let before = world.sent.len();
-    let changed = tandem_rtp::MediaParams { law: Law::A, payload_type: 8, ..params() };
+    let changed = tandem_rtp::MediaParams { codec: Codec::PCMA, payload_type: 8, ..params() };
     world.leg.apply(world.now, changed);
     world.run(millis(300));
     let packet = &world.sent[before];

@@ -45,7 +45,7 @@ fn call(
 ) -> World {
     let mut world = World::new(uplink);
     let payload_type = if law == Law::Mu { 0 } else { 8 };
-    let agreed = MediaParams { law, payload_type, telephone_event: None, ..params() };
+    let agreed = MediaParams { codec: law.into(), payload_type, telephone_event: None, ..params() };
     world.leg.apply(world.now, agreed);
     world.peer.payload_type = payload_type;
     let mut payload = vec![0; pcm.len()];

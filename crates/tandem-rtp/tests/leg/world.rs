@@ -7,7 +7,7 @@ use std::{
 };
 
 use tandem_call::{ItemId, LegEvent, MediaLeg, Origin};
-use tandem_media::{AudioFormat, Law, Ptime};
+use tandem_media::{AudioFormat, Codec, Law, Ptime};
 use tandem_rtp::{
     Channel, Direction, Latching, LegConfig, MediaParams, RtpLeg, RtpPacket, TelephoneEvent,
 };
@@ -40,9 +40,11 @@ pub(crate) fn params() -> MediaParams {
         remote_rtp: address(PEER),
         remote_rtcp: address(PEER_RTCP),
         rtcp_mux: false,
-        law: Law::Mu,
+        codec: Codec::PCMU,
         payload_type: 0,
+        opus: tandem_media::OpusParams::DEFAULT,
         telephone_event: Some(101),
+        comfort_noise: Some(13),
         ptime: Ptime::MS20,
         direction: Direction::SendRecv,
         latching: Latching::Off,
@@ -110,7 +112,7 @@ impl World {
             first_sequence: 65_500,
             first_timestamp: u32::MAX - 2_000,
             cname: "tandem@test".into(),
-            law: Law::Mu,
+            codec: Codec::PCMU,
             uplink,
             media_timeout: Duration::from_secs(30),
             seed: 1,

@@ -3,7 +3,7 @@
 
 use std::{net::IpAddr, time::Instant};
 
-use tandem_media::Law;
+use tandem_media::Codec;
 
 use super::{Ended, NOTIFY_LINGER, UserAgent};
 use crate::{
@@ -31,7 +31,7 @@ pub(crate) enum Screening {
 #[derive(Debug)]
 pub(crate) struct Examined {
     pub(super) offer: Option<SessionDescription>,
-    pub(super) offered: Option<Vec<Law>>,
+    pub(super) offered: Option<Vec<Codec>>,
     pub(super) terms: Option<Terms>,
 }
 
@@ -222,8 +222,8 @@ impl UserAgent {
             None => None,
             Some(offer) => {
                 let local = self.media_address(arrival);
-                match offer_answer::offered_laws(offer, &self.settings.codecs, local) {
-                    Ok(laws) => Some(laws),
+                match offer_answer::offered_codecs(offer, &self.settings.codecs, local) {
+                    Ok(codecs) => Some(codecs),
                     Err(error) => {
                         let mut response = self.stateless(request, error.status());
                         dialog::warn(&mut response, *arrival, &error);

@@ -48,7 +48,7 @@ fn local() -> LocalMedia {
         address: "203.0.113.20".parse().unwrap(),
         rtp_port: 40000,
         rtcp_port: 40001,
-        codecs: vec![Law::Mu, Law::A],
+        codecs: vec![Codec::PCMU, Codec::PCMA],
     }
 }
 

@@ -5,7 +5,7 @@ fn sdp(body: &str) -> SessionDescription {
         .unwrap()
 }
 
-fn local(codecs: &[Law]) -> LocalMedia {
+fn local(codecs: &[Codec]) -> LocalMedia {
     LocalMedia {
         address: "203.0.113.20".parse().unwrap(),
         rtp_port: 40000,
@@ -16,7 +16,7 @@ fn local(codecs: &[Law]) -> LocalMedia {
 
 fn negotiator() -> Negotiator {
     Negotiator::new(
-        local(&[Law::Mu, Law::A]),
+        local(&[Codec::PCMU, Codec::PCMA]),
         CodecPreference::Ours,
         42,
         "198.51.100.7".parse().unwrap(),
@@ -44,7 +44,10 @@ fn a_freeswitch_offer_is_answered_with_one_codec_and_the_matching_events() {
     );
     assert_eq!(params.remote_rtp, "198.51.100.7:24680".parse().unwrap());
     assert_eq!(params.remote_rtcp, "198.51.100.7:24690".parse().unwrap());
-    assert_eq!((params.law, params.payload_type, params.telephone_event), (Law::Mu, 0, Some(101)));
+    assert_eq!(
+        (params.codec, params.payload_type, params.telephone_event),
+        (Codec::PCMU, 0, Some(101))
+    );
     assert_eq!((params.ptime.millis(), params.direction), (30, Direction::SendRecv));
     assert_eq!(params.latching, Latching::Off);
 }
@@ -52,21 +55,21 @@ fn a_freeswitch_offer_is_answered_with_one_codec_and_the_matching_events() {
 #[test]
 fn the_codec_follows_the_preference_and_then_stays() {
     for (ours, preference, law) in [
-        (&[Law::Mu, Law::A][..], CodecPreference::Ours, Law::Mu),
-        (&[Law::A, Law::Mu][..], CodecPreference::Ours, Law::A),
-        (&[Law::Mu, Law::A][..], CodecPreference::Theirs, Law::A),
-        (&[Law::Mu][..], CodecPreference::Theirs, Law::Mu),
+        (&[Codec::PCMU, Codec::PCMA][..], CodecPreference::Ours, Codec::PCMU),
+        (&[Codec::PCMA, Codec::PCMU][..], CodecPreference::Ours, Codec::PCMA),
+        (&[Codec::PCMU, Codec::PCMA][..], CodecPreference::Theirs, Codec::PCMA),
+        (&[Codec::PCMU][..], CodecPreference::Theirs, Codec::PCMU),
     ] {
         let signalling = "198.51.100.7".parse().unwrap();
         let mut side = Negotiator::new(local(ours), preference, 1, signalling);
-        assert_eq!(side.answer(&sdp(OFFER)).unwrap().1.law, law);
+        assert_eq!(side.answer(&sdp(OFFER)).unwrap().1.codec, law);
         let reversed = OFFER.replace("102 9 8 0", "0 8 9 102");
-        assert_eq!(side.answer(&sdp(&reversed)).unwrap().1.law, law, "no change without need");
+        assert_eq!(side.answer(&sdp(&reversed)).unwrap().1.codec, law, "no change without need");
     }
     let mut side = negotiator();
     side.answer(&sdp(OFFER)).unwrap();
     let narrowed = side.answer(&sdp(&OFFER.replace("102 9 8 0", "8"))).unwrap();
-    assert_eq!((narrowed.1.law, narrowed.1.payload_type), (Law::A, 8));
+    assert_eq!((narrowed.1.codec, narrowed.1.payload_type), (Codec::PCMA, 8));
     assert!(narrowed.0.contains("o=- 42 2 IN"));
 }
 
@@ -182,7 +185,10 @@ fn our_offer_and_the_answer_to_it() {
     let answer =
         "c=IN IP4 198.51.100.7\nm=audio 9000 RTP/AVP 8 101\na=rtpmap:101 telephone-event/8000\n";
     let params = side.accept_answer(&sdp(answer)).unwrap();
-    assert_eq!((params.law, params.payload_type, params.telephone_event), (Law::A, 8, Some(101)));
+    assert_eq!(
+        (params.codec, params.payload_type, params.telephone_event),
+        (Codec::PCMA, 8, Some(101))
+    );
     let refresh = side.offer();
     assert!(refresh.contains("RTP/AVP 8 0 101") && refresh.contains("o=- 42 2"), "{refresh}");
     assert_eq!(side.offer(), refresh, "unchanged, so the same version");
@@ -217,7 +223,7 @@ fn rtcp_mux_and_odd_ports() {
     let (answer, params) = side.answer(&sdp(&format!("{OFFER}a=rtcp-mux\n"))).unwrap();
     assert!(params.rtcp_mux && answer.contains("a=rtcp-mux"));
     assert_eq!(params.remote_rtcp, params.remote_rtp);
-    let mut odd = local(&[Law::Mu]);
+    let mut odd = local(&[Codec::PCMU]);
     odd.rtcp_port = 50001;
     let mut side = Negotiator::new(odd, CodecPreference::Ours, 1, "198.51.100.7".parse().unwrap());
     assert!(side.answer(&sdp(OFFER)).unwrap().0.contains("a=rtcp:50001\r\n"));

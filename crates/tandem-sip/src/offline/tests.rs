@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use tandem_call::SignalEvent;
-use tandem_media::Law;
+use tandem_media::Codec;
 
 use super::*;
 
@@ -50,7 +50,7 @@ fn local() -> LocalMedia {
         address: "127.0.0.1".parse().unwrap(),
         rtp_port: 6000,
         rtcp_port: 6001,
-        codecs: vec![Law::Mu],
+        codecs: vec![Codec::PCMU],
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 
 use ipnet::IpNet;
 use tandem_call::TransferKind;
-use tandem_media::Law;
+use tandem_media::Codec;
 use tandem_sip::{CodecPreference, Credential, Listener, SipSettings, Transport};
 
 use super::{
@@ -208,13 +208,13 @@ fn read_user(value: &Value<'_, '_>, surroundings: &Surroundings<'_>) -> Option<C
     }
 }
 
-fn read_codecs(section: &mut Section<'_, '_>) -> Option<Vec<Law>> {
+fn read_codecs(section: &mut Section<'_, '_>) -> Option<Vec<Codec>> {
     let value = section.value("codecs")?;
     let mut codecs = Vec::new();
     for item in value.list(8)? {
-        let Some(law) = item.parsed(parse_codec) else { continue };
-        if !codecs.contains(&law) {
-            codecs.push(law);
+        let Some(codec) = item.parsed(parse_codec) else { continue };
+        if !codecs.contains(&codec) {
+            codecs.push(codec);
         }
     }
     if codecs.is_empty() {
@@ -227,11 +227,11 @@ fn read_codecs(section: &mut Section<'_, '_>) -> Option<Vec<Law>> {
     Some(codecs)
 }
 
-/// The G.711 law called `name`.
-pub(crate) fn parse_codec(name: &str) -> Result<Law, String> {
+/// The codec called `name`.
+pub(crate) fn parse_codec(name: &str) -> Result<Codec, String> {
     match name.to_ascii_lowercase().as_str() {
-        "pcmu" | "ulaw" => Ok(Law::Mu),
-        "pcma" | "alaw" => Ok(Law::A),
+        "pcmu" | "ulaw" => Ok(Codec::PCMU),
+        "pcma" | "alaw" => Ok(Codec::PCMA),
         _ => Err(format!("{name:?} is no codec we have: pcmu, pcma")),
     }
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use secrecy::ExposeSecret;
 use tandem_call::{Greeting, LateResults, TransferKind, TransferTarget};
-use tandem_media::Law;
+use tandem_media::Codec;
 use tandem_models::{TurnDetection, capabilities};
 
 use super::*;
@@ -463,7 +463,7 @@ fn the_example_file_is_understood_and_names_every_key() {
     assert_eq!(config.sip.listen.len(), 2);
     assert_eq!(config.sip.advertised, Some("203.0.113.20".parse().unwrap()));
     assert_eq!(config.sip.users[0].username, "pbx");
-    assert_eq!(config.sip.codecs, [Law::Mu, Law::A]);
+    assert_eq!(config.sip.codecs, [Codec::PCMU, Codec::PCMA]);
     assert_eq!(
         config.sip.refer_templates,
         [(TransferKind::Queue, "sip:queue-{target}@{host}".to_owned())]

@@ -6,7 +6,7 @@ use std::{
 };
 
 use tandem_call::{Digit, ItemId, LegEvent, LegQuality, MediaLeg};
-use tandem_media::{AudioFormat, Law, SampleRate, g711};
+use tandem_media::{AudioFormat, Codec, SampleRate, g711};
 use tandem_rtp::{Channel, LegConfig, MediaParams, RtpLeg, RtpPacket, Transmit, is_rtcp};
 
 use super::{
@@ -69,7 +69,7 @@ impl Phone {
             first_sequence: (seed >> 16) as u16 & 0x7FFF,
             first_timestamp: seed as u32,
             cname: "tandem-call".into(),
-            law: Law::Mu,
+            codec: Codec::PCMU,
             uplink: FORMAT,
             media_timeout,
             seed,
@@ -146,12 +146,13 @@ impl Phone {
     /// The next datagram due at `now`.
     pub fn poll_transmit(&mut self, now: Instant) -> Option<Transmit<'_>> {
         let Self { leg, answered, sent, said, pcm, .. } = self;
-        let law = leg.params().map(|params| (params.law, params.payload_type));
+        let codec = leg.params().map(|params| (params.codec, params.payload_type));
         let transmit = leg.poll_transmit(now)?;
         let audio = (transmit.channel == Channel::Rtp && !is_rtcp(transmit.bytes))
             .then(|| RtpPacket::parse(transmit.bytes).ok())
             .flatten();
-        if let (Some((law, payload_type)), Some(answered), Some(packet)) = (law, *answered, audio)
+        if let (Some((Codec::G711(law), payload_type)), Some(answered), Some(packet)) =
+            (codec, *answered, audio)
             && packet.payload_type == payload_type
         {
             let samples = g711::decode(law, packet.payload, pcm);
@@ -324,9 +325,11 @@ mod tests {
             remote_rtp: SocketAddr::from(([127, 0, 0, 1], port)),
             remote_rtcp: SocketAddr::from(([127, 0, 0, 1], port + 1)),
             rtcp_mux: false,
-            law: Law::Mu,
+            codec: Codec::PCMU,
             payload_type: 0,
+            opus: tandem_media::OpusParams::DEFAULT,
             telephone_event: Some(101),
+            comfort_noise: Some(13),
             ptime: Ptime::MS20,
             direction: Direction::SendRecv,
             latching: Latching::Off,

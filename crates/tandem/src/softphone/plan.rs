@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use tandem_media::Law;
+use tandem_media::{Codec, Law};
 use tandem_sip::Credential;
 
 use super::{Action, Cue, Target, wav};
@@ -32,7 +32,7 @@ pub struct CallPlan {
     /// Headers of the INVITE.
     pub headers: Vec<(String, String)>,
     /// Codecs to offer, best first.
-    pub codecs: Vec<Law>,
+    pub codecs: Vec<Codec>,
     /// Local address; none = the one that reaches the target.
     pub local: Option<IpAddr>,
     /// Call records of a Tandem on this machine.
@@ -48,10 +48,10 @@ impl CallPlan {
         }
         cues.extend(args.digits.iter().map(|cue| (cue.when, Action::Press(cue.digits.clone()))));
         cues.extend(args.hang_up.map(|when| (when, Action::HangUp)));
-        let mut codecs: Vec<Law> = Vec::new();
-        for law in args.codec.iter().copied().map(Law::from) {
-            if !codecs.contains(&law) {
-                codecs.push(law);
+        let mut codecs: Vec<Codec> = Vec::new();
+        for codec in args.codec.iter().copied().map(Law::from).map(Codec::from) {
+            if !codecs.contains(&codec) {
+                codecs.push(codec);
             }
         }
         let credentials = match (&args.user, &args.password) {

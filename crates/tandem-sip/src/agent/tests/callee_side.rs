@@ -15,7 +15,7 @@ fn a_call_is_announced_answered_and_hung_up_by_the_caller() {
         (call.called.as_str(), call.from.number.as_deref()),
         ("4930555001", Some("491701234567"))
     );
-    assert_eq!(call.offered, Some(vec![Law::A, Law::Mu]));
+    assert_eq!(call.offered, Some(vec![Codec::PCMA, Codec::PCMU]));
     assert_eq!(call.headers, [("X-Tenant".to_owned(), "acme".to_owned())]);
     assert!(call.trusted && call.sip_call_id == "call-1");
 
@@ -206,7 +206,7 @@ fn a_delayed_offer_is_answered_in_the_ack_or_the_call_ends() {
         let done = world.receive(&world.within(&tag, "ACK", 100, content, body));
         if good {
             let DialogEvent::Media(params) = events(&done)[0] else { panic!() };
-            assert_eq!((params.law, params.remote_rtp.port()), (Law::A, 9000));
+            assert_eq!((params.codec, params.remote_rtp.port()), (Codec::PCMA, 9000));
         } else {
             assert_eq!(sent(&done)[0].request.method, Method::Bye);
             assert_eq!(events(&done), [&hung_up(HangupCause::IncompatibleDestination)]);
@@ -242,7 +242,7 @@ fn hold_resume_move_and_refusal_inside_a_call() {
     assert!(offer.contains("RTP/AVP 0 8 101"), "an INVITE without an offer gets ours: {offer}");
     let answer = OFFER.replace("8 0 101", "8 101");
     let done = world.receive(&world.within(&tag, "ACK", 104, sdp, &answer));
-    assert!(matches!(events(&done)[0], DialogEvent::Media(params) if params.law == Law::A));
+    assert!(matches!(events(&done)[0], DialogEvent::Media(params) if params.codec == Codec::PCMA));
 
     let done = world.order(Order::HangUp(HangupCause::NormalClearing));
     assert_eq!(sent(&done)[0].to.host, "198.51.100.9", "the Contact was refreshed");
@@ -477,9 +477,9 @@ fn a_transfer_before_the_ack_hangs_up_after_it() {
 fn a_codec_that_only_a_later_offer_has_is_taken() {
     let mut world = World::new(settings());
     let done = world.receive(&invite("", &OFFER.replace("8 0 101", "0 101")));
-    assert_eq!(invitations(&done)[0].offered, Some(vec![Law::Mu]));
+    assert_eq!(invitations(&done)[0].offered, Some(vec![Codec::PCMU]));
     let done = world.order(Order::Accept(local()));
-    assert!(matches!(events(&done)[0], DialogEvent::Media(params) if params.law == Law::Mu));
+    assert!(matches!(events(&done)[0], DialogEvent::Media(params) if params.codec == Codec::PCMU));
     let tag = responses(&done)[0].to().unwrap().tag().unwrap().to_owned();
     world.receive(&world.within(&tag, "ACK", 100, "", ""));
     let sdp = "Content-Type: application/sdp\n";
@@ -487,7 +487,7 @@ fn a_codec_that_only_a_later_offer_has_is_taken() {
     let done = world.receive(&world.within(&tag, "INVITE", 101, sdp, &narrowed));
     assert_eq!(statuses(&done), [200]);
     assert!(String::from_utf8_lossy(&responses(&done)[0].body).contains("RTP/AVP 8 101\r\n"));
-    assert!(matches!(events(&done)[0], DialogEvent::Media(params) if params.law == Law::A));
+    assert!(matches!(events(&done)[0], DialogEvent::Media(params) if params.codec == Codec::PCMA));
 }
 
 #[test]

@@ -59,7 +59,7 @@ fn a_call_rings_is_answered_and_acknowledged_each_time_the_answer_comes() {
         "reversed"
     );
     assert_eq!(ack.to().unwrap().tag(), Some("callee"));
-    assert!(matches!(events(&done)[0], DialogEvent::Media(params) if params.law == Law::Mu));
+    assert!(matches!(events(&done)[0], DialogEvent::Media(params) if params.codec == Codec::PCMU));
     assert_eq!(events(&done)[1], &DialogEvent::Signal(SignalEvent::Answered));
     let again = world.respond(&invite, 200, "callee", &[CONTACT, routes], ANSWER);
     assert_eq!(acks(&again).len(), 1);
