@@ -314,6 +314,7 @@ impl Channel {
             }
             Purpose::Break => self.playback_broken(now),
             Purpose::Recover => self.recovered(now, &result),
+            Purpose::Exists => self.existence_told(now, &result),
             Purpose::RecoverPeer(peer) => self.peer_recovered(now, &peer, &result),
             Purpose::Silence => {
                 // Nothing to break off is as good; anything else leaves the caller with the ringing.
@@ -339,7 +340,7 @@ impl Channel {
             ChannelLink::Gone => {
                 self.link_up = true;
                 self.renew_endings(now);
-                self.gone(now, &Cause::from(HangupCause::NormalClearing));
+                self.found_gone(now);
             }
             ChannelLink::Alive => self.link_restored(now),
             ChannelLink::Lagged if self.is_live() => self.ask_channel(),

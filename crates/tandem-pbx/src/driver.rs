@@ -14,7 +14,7 @@ use tokio::{
     net::TcpStream,
     sync::{Notify, mpsc, oneshot, watch},
 };
-use tracing::debug;
+use tracing::{debug, warn};
 
 use crate::{
     ChannelUuid, EventHeaders, LinkState, OutboundChannel, Reply, Switch, SwitchCommand,
@@ -296,6 +296,11 @@ impl Driver {
             LinkState::Down { reason } => {
                 debug!(switch = self.name, %reason, "the event socket is down");
                 if std::mem::take(&mut self.was_up) {
+                    // A channel's own connection goes with its channel, and its call says how.
+                    let channels = self.watchers.len();
+                    if channels > 0 && !self.link.is_ended() {
+                        warn!(switch = self.name, %reason, channels, "the event socket is down; their audio goes on");
+                    }
                     for watcher in self.watchers.values().flatten() {
                         watcher.tell(ChannelNotice::Down { reason: reason.clone() });
                     }

@@ -246,7 +246,7 @@ impl<S: CallSide> Follower<S> {
                 self.channel.handle_event(now, &event);
             }
             ChannelNotice::Down { reason } if own => {
-                tracing::warn!(switch = self.switch.name(), %reason, "the event socket is down; the audio goes on");
+                tracing::debug!(switch = self.switch.name(), %reason, "the event socket is down");
                 self.channel.handle_link(now, ChannelLink::Down);
             }
             // What was missed is asked for the same way after either.

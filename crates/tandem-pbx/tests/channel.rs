@@ -16,6 +16,8 @@ mod forks;
 mod links;
 #[path = "channel/ownership.rs"]
 mod ownership;
+#[path = "channel/switch.rs"]
+mod switch;
 #[path = "channel/transfers.rs"]
 mod transfers;
 #[path = "channel/world.rs"]

@@ -197,7 +197,11 @@ impl Channel {
             Ok(()) => {
                 self.fork.state = State::Starting { until: Some(after(now, CONNECTS_WITHIN)) };
             }
-            Err(SwitchError::Refused { reason }) => self.fork_failed(now, &reason),
+            Err(error) if error.is_no_such_channel() => self.found_gone(now),
+            Err(SwitchError::Refused { reason }) => {
+                self.ask_whether_it_exists();
+                self.fork_failed(now, &reason);
+            }
             Err(error @ (SwitchError::Busy | SwitchError::Command(_))) => {
                 self.fork_failed(now, &error.to_string());
             }

@@ -8,7 +8,11 @@ use crate::{Cause, ChannelUuid, Originate, Reply, SwitchCommand, SwitchError};
 /// An order that failed, or came before the leg was there, is given again after this.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
-/// Nothing is tried longer; a leg that nobody can end ends by its own time-outs.
+/// The variable `park_timeout` of a leg that waits to be bridged once it answered: so many seconds, longer than an
+/// announcement and the bridge take. Then the switch itself ends it, also where we, or the event socket, are gone.
+pub(super) const PARK_TIMEOUT: &str = "60:NORMAL_TEMPORARY_FAILURE";
+
+/// Nothing is tried longer, for by then a leg that answered has ended by its own time-out.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(90);
 
 /// By then calling a leg has come out, also one that could not be ended while it rang: the longest ring time-out there is, and the
@@ -109,6 +113,8 @@ impl Channel {
         match result {
             Ok(uuid) => {
                 let Ending { mut leg, cause, .. } = self.endings.remove(index);
+                // Orders to end it while it rang say nothing of the channel that answered.
+                self.out.forget(|it| matches!(it, Purpose::KillLeg(leg) if leg == called));
                 leg.answered = uuid.clone().or(leg.answered);
                 self.end_leg(now, leg, false, cause.name());
             }

@@ -140,6 +140,8 @@ pub(super) enum Purpose {
     Recover,
     /// Whether the channel is really connected with this one.
     RecoverPeer(ChannelUuid),
+    /// Whether there still is a channel, of which a fork was refused.
+    Exists,
     /// No ringing in the caller's ear any more.
     Silence,
     /// Of a transfer: whether the place exists.

@@ -42,9 +42,7 @@ impl Channel {
     pub(super) fn recovered(&mut self, now: Instant, result: &Result<Reply, SwitchError>) {
         let dump = match result {
             Ok(reply) => reply.dump(),
-            Err(error) if error.is_no_such_channel() => {
-                return self.gone(now, &Cause::from(HangupCause::NormalClearing));
-            }
+            Err(error) if error.is_no_such_channel() => return self.found_gone(now),
             Err(_) => return, // The event socket is away again.
         };
         let Some(dump) = dump else { return };
@@ -67,6 +65,23 @@ impl Channel {
             let command = SwitchCommand::Dump { uuid: peer.clone() };
             self.out.order(command, Purpose::RecoverPeer(peer));
         }
+    }
+
+    /// Modules refuse a fork of a channel that is gone in the same words as any other.
+    pub(super) fn ask_whether_it_exists(&mut self) {
+        let uuid = self.settings.uuid.clone();
+        self.out.order(SwitchCommand::Exists { uuid }, Purpose::Exists);
+    }
+
+    pub(super) fn existence_told(&mut self, now: Instant, result: &Result<Reply, SwitchError>) {
+        if result.as_ref().is_ok_and(|reply| reply.value() == Some("false")) {
+            self.found_gone(now);
+        }
+    }
+
+    /// The channel ended, and the event that told so was missed.
+    pub(super) fn found_gone(&mut self, now: Instant) {
+        self.gone(now, &Cause::from(HangupCause::NormalClearing));
     }
 
     pub(super) fn peer_recovered(

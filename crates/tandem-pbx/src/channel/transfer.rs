@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use tandem_call::{SignalEvent, TransferOutcome, TransferTarget};
 
 use super::{
-    Channel, ChannelNote, ChannelOrder, Purpose, after, announcement, causes, legs::Leg,
+    Channel, ChannelNote, ChannelOrder, Purpose, after, announcement, causes,
+    legs::{Leg, PARK_TIMEOUT},
     transfer_plan::Reach,
 };
 use crate::{
@@ -118,6 +119,7 @@ impl Channel {
         let plan = &self.settings.transfers;
         let called = ChannelUuid::from_random(self.random.u128(..));
         let mut originate = Originate::parked(called, dial, plan.ring_timeout);
+        push_variable(&mut originate, "park_timeout", PARK_TIMEOUT);
         let caller = &self.settings.caller;
         let identity = [
             ("origination_caller_id_number", caller.number.as_deref()),

@@ -3,10 +3,10 @@
 use tandem_call::{FilePlayback, HangupCause, SignalCommand, SignalEvent, TransferKind};
 use tandem_pbx::{
     ChannelEventKind, ChannelNote, ChannelSettings, Extension, ForkEvent, ForkModule, ForkSource,
-    MediaPath,
+    MediaPath, SwitchError,
 };
 
-use crate::world::{World, hung_up, millis, refused, secs, settings};
+use crate::world::{World, hung_up, millis, ok, refused, secs, settings};
 
 const STOP: &str = "uuid_audio_fork OWN stop";
 
@@ -77,6 +77,53 @@ fn a_start_that_is_refused_or_never_heard_of_is_tried_again() {
     world.fork(ForkEvent::Connected);
     world.run(secs(20));
     assert_eq!(starts(&mut world), 0);
+}
+
+#[test]
+fn a_fork_refused_because_the_caller_has_gone_ends_the_call_at_once() {
+    for why in ["Operation Failed", "No such channel!"] {
+        let mut world = World::new(settings());
+        world.next_answer("uuid_audio_fork", refused(why));
+        world.next_answer("uuid_exists", ok("false"));
+        world.command(SignalCommand::Answer);
+        let events = [SignalEvent::Answered, hung_up(HangupCause::NormalClearing)];
+        assert_eq!(world.take_events(), events, "{why}");
+        assert!(world.channel.is_done(), "{why}");
+        let lines = world.take_short_lines();
+        let asked = lines.iter().any(|line| line == "uuid_exists OWN");
+        assert_eq!(asked, why == "Operation Failed", "only where it is not said");
+        world.run(secs(20));
+        assert!(world.take_lines().is_empty(), "{why}");
+    }
+}
+
+#[test]
+fn a_caller_who_goes_between_two_refused_starts_is_missed_at_the_second() {
+    let mut world = World::new(settings());
+    world.next_answer("uuid_audio_fork", refused("Operation Failed"));
+    world.next_answer("uuid_exists", ok("true"));
+    world.command(SignalCommand::Answer);
+    assert_eq!(world.take_events(), [SignalEvent::Answered]);
+    world.take_lines();
+    world.next_answer("uuid_audio_fork", refused("Operation Failed"));
+    world.next_answer("uuid_exists", ok("false"));
+    world.run(millis(100));
+    assert_eq!(world.take_events(), [hung_up(HangupCause::NormalClearing)]);
+    assert!(world.channel.is_done());
+}
+
+#[test]
+fn a_question_for_the_channel_that_is_not_answered_changes_nothing() {
+    for answer in [Err(SwitchError::TimedOut), ok("true"), ok("")] {
+        let mut world = World::new(settings());
+        world.next_answer("uuid_audio_fork", refused("Operation Failed"));
+        world.next_answer("uuid_exists", answer.clone());
+        world.command(SignalCommand::Answer);
+        world.run(millis(100));
+        world.fork(ForkEvent::Connected);
+        world.run(secs(20));
+        assert_eq!(world.take_events(), [SignalEvent::Answered], "{answer:?}");
+    }
 }
 
 #[test]

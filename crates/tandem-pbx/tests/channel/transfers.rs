@@ -40,8 +40,8 @@ fn the_caller_is_bridged_when_the_target_answers() {
     assert!(name.starts_with("originate {origination_uuid="), "{name}");
     assert_eq!(
         rest,
-        "ignore_early_media=true,origination_caller_id_number=+13055550100,\
-         origination_caller_id_name=Ann,tandem_transfer_of=OWN,sip_h_X-Tandem-Reason=billing,\
+        "ignore_early_media=true,park_timeout=60:NORMAL_TEMPORARY_FAILURE,\
+         origination_caller_id_number=+13055550100,origination_caller_id_name=Ann,tandem_transfer_of=OWN,sip_h_X-Tandem-Reason=billing,\
          tenant=acme}sofia/gateway/trunk1/+4930123456 &park()"
     );
     world.run(secs(5));
@@ -424,4 +424,23 @@ fn a_transfer_the_link_has_no_room_for_fails() {
         world.failure(),
         (None, "too many commands are waiting for the event socket".to_owned())
     );
+}
+
+#[test]
+fn what_ended_a_ringing_leg_does_not_stand_for_the_channel_that_answered() {
+    let mut world = World::talking();
+    for name in ["hupall", "uuid_kill"] {
+        world.hold_back(name);
+    }
+    world.transfer(TransferKind::Extension, "1001");
+    world.transfer(TransferKind::Extension, "not a number");
+    world.target_answers();
+    world.take_lines();
+    world.answer("hupall", ok("+OK\n")); // It found the leg, or came too early.
+    world.answer("uuid_kill", Err(SwitchError::Busy));
+    world.run(secs(1));
+    assert_eq!(world.take_short_lines(), ["uuid_kill TARGET ORIGINATOR_CANCEL"]);
+    world.answer("uuid_kill", refused("No such channel!"));
+    world.run(secs(400));
+    assert!(world.take_lines().is_empty());
 }
