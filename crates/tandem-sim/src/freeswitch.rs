@@ -13,6 +13,7 @@ mod audio;
 mod call;
 mod channel;
 mod command;
+mod directory;
 mod event;
 mod event_socket;
 mod fake;

@@ -38,6 +38,9 @@ pub(crate) use numbers::parse_kind;
 pub use secret::SecretSource;
 pub use switch_tools::SwitchTools;
 use tandem_attendant::VoiceSettings;
+use tandem_call::TransferKind;
+use tandem_exchange::Elsewhere;
+use tandem_pbx::{TargetError, TransferPlan, TransferSettings};
 use tandem_sip::SipSettings;
 use toml::de::DeTable;
 
@@ -234,6 +237,10 @@ fn read_config(mut root: Section<'_, '_>, surroundings: &Surroundings<'_>) -> Co
                 "add `\"*\" = \"…\"` with the name of an agent",
             );
         }
+        let handed_over = freeswitch.as_ref().filter(|freeswitch| !freeswitch.outbound.is_empty());
+        if let Some(freeswitch) = handed_over {
+            check_routes(&read_numbers, &freeswitch.transfer, mistakes);
+        }
         known_agents_only(read_numbers, &agents, mistakes)
     } else {
         default_numbers(&agents, mistakes)
@@ -280,6 +287,31 @@ fn known_agents_only(
         );
     }
     numbers.plan
+}
+
+/// Reports each number that is given back to a place FreeSWITCH can't be told the way to.
+fn check_routes(numbers: &ReadNumbers, transfer: &TransferSettings, mistakes: &Mistakes<'_>) {
+    let Ok(plan) = TransferPlan::new(transfer) else { return }; // Reported where it was read.
+    for (route, span) in numbers.plan.lines().iter().zip(&numbers.agent_spans) {
+        let Destination::Elsewhere(Elsewhere::Place(target)) = &route.destination else { continue };
+        let Err(why) = plan.dialplan_argument(target) else { continue };
+        let kind = target.kind.name();
+        let gateway =
+            matches!(why, TargetError::NoRoute(_)) && target.kind == TransferKind::External;
+        let fix = if gateway {
+            "name a gateway of your FreeSWITCH in `freeswitch.transfer.gateway`".to_owned()
+        } else {
+            format!("change the target, or the way to it in `freeswitch.transfer.{kind}`")
+        };
+        mistakes.error_with_fix(
+            span,
+            format!(
+                "[numbers]: {:?} is given back to {kind} {:?}: {why}",
+                route.written, target.target
+            ),
+            fix,
+        );
+    }
 }
 
 /// Without a number plan the only agent answers everything.

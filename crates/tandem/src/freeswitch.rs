@@ -10,6 +10,7 @@ pub(crate) mod controls;
 pub mod dialplan;
 mod facts;
 mod fork_settings;
+mod given_back;
 mod handover;
 mod orphans;
 mod side;

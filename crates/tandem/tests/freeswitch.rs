@@ -65,7 +65,17 @@ impl Theatre {
 
     /// A daemon beside the switch.
     pub(crate) fn house(&self, setup: &Setup) -> House {
-        House::start((self.open)(&self.runtime), self.runtime.handle(), setup)
+        self.house_at(self.stage(), setup)
+    }
+
+    /// The same beside a switch that was looked at before.
+    pub(crate) fn house_at(&self, stage: Box<dyn Stage>, setup: &Setup) -> House {
+        House::start(stage, self.runtime.handle(), setup)
+    }
+
+    /// A switch.
+    pub(crate) fn stage(&self) -> Box<dyn Stage> {
+        (self.open)(&self.runtime)
     }
 
     /// What a caller says.
@@ -119,6 +129,10 @@ play! {
     a_transfer_is_announced_to_the_end: stories::transfer::announced_to_the_end;
     a_transfer_is_declined: stories::transfer::declined;
     a_caller_hangs_up_in_a_transfer: stories::transfer::caller_hangs_up;
+    a_transfer_goes_to_each_place_of_the_switch: stories::places::handed_over;
+    a_transfer_goes_to_a_fifo: stories::places::handed_to_a_fifo;
+    a_transfer_goes_through_a_gateway: stories::places::through_a_gateway;
+    a_transfer_goes_to_a_ring_group: stories::places::to_a_ring_group;
     a_caller_speaks_over_the_agent: stories::barge_in::falls_silent;
     a_fork_that_breaks_comes_again: stories::forks::comes_again;
     a_fork_that_never_comes_again_ends_the_call: stories::forks::given_up;
@@ -130,6 +144,10 @@ play! {
     the_agent_controls_its_channel: stories::controls::carried_out;
     the_agent_calls_a_third_person: stories::controls::three_way;
     a_fork_alone_can_not_be_controlled: stories::controls::of_a_fork_alone;
+    an_operator_holds_the_caller: stories::operator::holds;
+    an_operator_deflects_the_caller: stories::operator::deflects;
+    an_operator_has_something_read_out: stories::operator::speaks;
+    a_person_transfers_by_keys: stories::operator::transfers_by_keys;
     an_operator_moves_the_caller: stories::taken_over::moved;
     an_operator_joins_the_caller: stories::taken_over::bridged;
 }

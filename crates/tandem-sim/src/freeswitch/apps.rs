@@ -11,6 +11,9 @@ use super::{
     session::{Control, Session},
 };
 
+/// The switch's global variable `domain`.
+pub(crate) const DOMAIN: &str = "127.0.0.1";
+
 /// Most applications that wait on one channel.
 const MOST_QUEUED: usize = 1_000;
 
@@ -126,6 +129,7 @@ impl SwitchModel {
         data: &str,
     ) -> Result<String, Kind> {
         let none = Ok("_none_".to_owned());
+        let takes = self.config.takes(app, data);
         let Some(channel) = self.channels.get_mut(uuid) else { return none };
         match app {
             "answer" => self.answer(now, uuid),
@@ -193,7 +197,7 @@ impl SwitchModel {
             }
             "conference" => return Err(self.join_conference(now, uuid, data)),
             "valet_park" => return self.valet_park(now, uuid, data),
-            "fifo" | "callcenter" | "ivr" | "voicemail" => return Err(Kind::Forever),
+            "fifo" | "callcenter" | "ivr" | "voicemail" if takes => return Err(Kind::Forever),
             "uuid_audio_fork" | "uuid_audio_stream" => {
                 let _reply = self.api(now, &format!("{app} {data}"), &Waiting::Nobody);
             }
@@ -465,11 +469,12 @@ impl SwitchModel {
                 "caller_id_name" => channel.map(|channel| channel.caller_name.clone()),
                 _ => channel.and_then(|channel| channel.variable(name)).map(str::to_owned),
             };
-            expanded.push_str(&value.unwrap_or_default());
+            let global = || (name == "domain").then(|| DOMAIN.to_owned());
+            expanded.push_str(&value.or_else(global).unwrap_or_default());
             rest = after;
         }
         expanded.push_str(rest);
-        expanded.replace("$${domain}", "127.0.0.1")
+        expanded
     }
 
     /// `bridge` did not reach anybody: the plan goes on if the variables say so, else the caller hears the cause.

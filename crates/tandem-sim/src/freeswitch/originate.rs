@@ -139,11 +139,14 @@ impl SwitchModel {
         {
             for leg in legs {
                 let (own, leg) = leading_variables(&leg, '[', ']');
-                match self.target_of(&leg) {
-                    Ok(target) => self.call_leg(now, id, &leg, own, &target),
-                    Err(cause) => {
-                        if let Some(originate) = self.originates.get_mut(&id) {
-                            originate.last_cause = cause;
+                for leg in self.legs_of(&leg) {
+                    let found = leg.and_then(|leg| Ok((self.target_of(&leg)?, leg)));
+                    match found {
+                        Ok((target, leg)) => self.call_leg(now, id, &leg, own.clone(), &target),
+                        Err(cause) => {
+                            if let Some(originate) = self.originates.get_mut(&id) {
+                                originate.last_cause = cause;
+                            }
                         }
                     }
                 }
@@ -260,6 +263,11 @@ impl SwitchModel {
         }
     }
 
+    /// Whether a test has said what becomes of this leg.
+    pub(crate) fn is_scripted(&self, leg: &str) -> bool {
+        self.targets.iter().any(|(pattern, _)| leg.contains(pattern.as_str()))
+    }
+
     /// What becomes of a leg: as it was scripted, else as the switch itself knows; an error is a cause at once.
     fn target_of(&self, leg: &str) -> Result<Target, String> {
         let scripted = self.targets.iter().filter(|(pattern, _)| leg.contains(pattern.as_str()));
@@ -269,8 +277,6 @@ impl SwitchModel {
         let (kind, rest) = leg.split_once('/').unwrap_or((leg, ""));
         let soon = Duration::from_millis(20);
         match kind {
-            "error" => Err(super::channel::cause(rest)),
-            "user" | "group" => Err("SUBSCRIBER_ABSENT".to_owned()),
             // What its other half does with the extension decides.
             "loopback" => Ok(Target::silent()),
             "sofia" => {

@@ -35,6 +35,12 @@ pub struct SwitchConfig {
     pub gateways: BTreeMap<String, bool>,
     /// Queues of mod_callcenter.
     pub queues: Vec<String>,
+    /// Menus of the application `ivr`.
+    pub menus: Vec<String>,
+    /// Users, who have a mailbox each, and where they are registered, as `sofia/internal/1001@192.0.2.7:5060`.
+    pub users: BTreeMap<String, Option<String>>,
+    /// Groups of users.
+    pub groups: BTreeMap<String, Vec<String>>,
     /// Extensions: what the dialplan does with a number, as pairs of application and argument.
     pub extensions: BTreeMap<String, Vec<(String, String)>>,
     /// Most channels at once.
@@ -56,6 +62,12 @@ impl Default for SwitchConfig {
             profiles: vec!["internal".to_owned(), "peer".to_owned()],
             gateways: BTreeMap::from([("trunk1".to_owned(), true)]),
             queues: vec!["support@default".to_owned()],
+            menus: vec!["main".to_owned()],
+            users: ["1001", "1002"].map(|user| (user.to_owned(), None)).into(),
+            groups: BTreeMap::from([(
+                "default".to_owned(),
+                vec!["1001".to_owned(), "1002".to_owned()],
+            )]),
             extensions: BTreeMap::new(),
             most_channels: 10_000,
         };
@@ -82,6 +94,16 @@ impl Default for SwitchConfig {
 }
 
 impl SwitchConfig {
+    /// Whether there is the queue, menu or mailbox that an application is started for: without it that is over at once.
+    pub(crate) fn takes(&self, app: &str, data: &str) -> bool {
+        match app {
+            "callcenter" => self.queues.iter().any(|queue| queue == data),
+            "ivr" => self.menus.iter().any(|menu| menu == data),
+            "voicemail" => self.users.contains_key(data.rsplit(' ').next().unwrap_or(data)),
+            _ => true,
+        }
+    }
+
     /// The same with an extension more, or another one of that number.
     #[must_use]
     pub fn extension(mut self, number: &str, actions: &[(&str, &str)]) -> Self {

@@ -198,12 +198,14 @@ fn parse_target(kind: TransferKind, text: &str) -> Result<String, String> {
         | TransferKind::Ivr
         | TransferKind::Voicemail
         | TransferKind::Conference => {
-            let allowed =
-                |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '+' | '*');
-            if text.len() <= 64 && text.chars().all(allowed) {
+            // Queues of mod_callcenter are called `support@default`.
+            let signs = if kind == TransferKind::Ringgroup { "-_.+*" } else { "-_.+*@" };
+            if text.len() <= 64
+                && text.chars().all(|c| c.is_ascii_alphanumeric() || signs.contains(c))
+            {
                 return Ok(text.to_owned());
             }
-            Err(format!("{text:?} must hold letters, digits and - _ . + * only, at most 64"))
+            Err(format!("{text:?} must hold letters, digits and {signs} only, at most 64"))
         }
     }
 }
@@ -225,6 +227,8 @@ mod tests {
             (TransferKind::Sip, "sip:a@b\r\nX-Evil: 1", false),
             (TransferKind::Sip, "sip:a@b>;x=<", false),
             (TransferKind::Queue, "support_1", true),
+            (TransferKind::Queue, "support@default", true),
+            (TransferKind::Ringgroup, "sales@default", false),
             (TransferKind::Queue, "support;x", false),
             (TransferKind::Queue, "", false),
         ] {

@@ -7,12 +7,12 @@ use std::{
 };
 
 use tandem_call::{SignalCommand, SignalEvent};
-use tandem_exchange::{Elsewhere, Exchange, ForkReport, Refused};
+use tandem_exchange::{Exchange, ForkReport, Refused};
 use tandem_media::SampleRate;
 use tandem_pbx::{
-    CallerIdentity, Cause, Channel, ChannelInput, ChannelSettings, ChannelUuid, CommandError,
-    Extension, ForkName, ForkSource, ForkStart, LinkState, OutboundChannel, Switch, SwitchCommand,
-    TransferPlan, VariableName, VariableValue, Word, follow,
+    CallerIdentity, Channel, ChannelInput, ChannelSettings, ChannelUuid, CommandError, Extension,
+    ForkName, ForkSource, ForkStart, LinkState, OutboundChannel, Switch, SwitchCommand,
+    TransferPlan, Word, follow,
 };
 use tandem_streams::{
     Arrival, AuthenticatedAs, ForkRefusal, ForkStream, Metadata as ForkMetadata, StreamShape,
@@ -22,6 +22,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     facts::Facts,
     fork_settings::{FORK_NAME, ForkSettings, module_of},
+    given_back::give_back,
     handover::{self, Control},
     side::{ChannelSide, ChannelSignalling, LoneFork},
     tools::{ChannelTools, LiveChannel},
@@ -100,7 +101,7 @@ impl Calls {
             Err(refused) => {
                 self.expected().remove(uuid.as_str());
                 tracing::info!(%refused, %uuid, "a channel goes back to its dialplan");
-                self.give_back(channel, &refused).await;
+                give_back(channel, &refused, &self.0.transfers).await;
             }
         }
     }
@@ -373,59 +374,6 @@ impl Calls {
         {
             expected.remove(name);
         }
-    }
-
-    /// Lets the dialplan of a channel that is not taken go on, and tells it where to.
-    async fn give_back(&self, channel: OutboundChannel, refused: &Refused) {
-        let inner = &self.0;
-        let (status, route) = match refused {
-            Refused::Elsewhere(Elsewhere::HangUp(cause)) => {
-                let uuid = channel.uuid().clone();
-                let hang_up = SwitchCommand::HangUp { uuid, cause: Cause::from(*cause) };
-                if let Err(error) = channel.execute(hang_up).await {
-                    tracing::warn!(%error, "a channel could not be released");
-                }
-                return channel.release();
-            }
-            Refused::Elsewhere(Elsewhere::Place(target)) => {
-                match inner.transfers.dialplan_argument(target) {
-                    Ok(argument) if argument.contains("${") => {
-                        // A variable's value is not looked into again: `${domain}` would stay as it is.
-                        tracing::error!(
-                            argument,
-                            "the number's route needs freeswitch.transfer.domain"
-                        );
-                        ("unreachable", None)
-                    }
-                    Ok(argument) => ("elsewhere", Some(argument)),
-                    Err(error) => {
-                        tracing::error!(%error, "the number's route can't be reached");
-                        ("unreachable", None)
-                    }
-                }
-            }
-            Refused::NoRoute(_) => ("no_route", None),
-            Refused::AgentBusy => ("busy", None),
-            Refused::NoRoom { .. } => ("full", None),
-        };
-        let mut variables = vec![("tandem_status", status.to_owned())];
-        variables.extend(route.map(|route| ("tandem_route", route)));
-        let variables = variables
-            .iter()
-            .map(|(name, value)| Ok((VariableName::new(name)?, VariableValue::new(value)?)))
-            .collect::<Result<Vec<_>, CommandError>>();
-        match variables {
-            Ok(variables) => {
-                let uuid = channel.uuid().clone();
-                if let Err(error) =
-                    channel.execute(SwitchCommand::SetVariables { uuid, variables }).await
-                {
-                    tracing::warn!(%error, "the dialplan could not be told where to go on");
-                }
-            }
-            Err(error) => tracing::error!(%error, "the dialplan can't be told where to go on"),
-        }
-        channel.release();
     }
 
     /// The switch that knows `uuid`, of those whose event socket is up.

@@ -37,6 +37,8 @@ struct Shared {
     local: SocketAddr,
     behaviours: Mutex<HashMap<String, Behaviour>>,
     dialogs: Mutex<Vec<Arc<Dialog>>>,
+    /// What was answered to each registration, by its Call-ID.
+    registered: Mutex<HashMap<String, u16>>,
     stop: AtomicBool,
 }
 
@@ -60,12 +62,17 @@ struct State {
     cseq: u32,
     done: u32,
     answered: bool,
+    /// The other side holds it.
+    held: bool,
+    /// Where the other side wants it to call.
+    referred: Option<String>,
 }
 
 impl Desk {
-    /// Telephones at a free port of 127.0.0.1.
-    pub(crate) fn open() -> Self {
-        let sip = UdpSocket::bind(("127.0.0.1", 0)).expect("a port is free");
+    /// Telephones at a port of 127.0.0.1; 0 is any that is free.
+    pub(crate) fn open(port: u16) -> Self {
+        let sip = UdpSocket::bind(("127.0.0.1", port))
+            .unwrap_or_else(|error| panic!("port {port} of 127.0.0.1: {error}"));
         sip.set_read_timeout(Some(Duration::from_millis(100))).expect("a time-out can be set");
         let local = sip.local_addr().expect("it is bound");
         let shared = Arc::new(Shared {
@@ -73,6 +80,7 @@ impl Desk {
             local,
             behaviours: Mutex::default(),
             dialogs: Mutex::default(),
+            registered: Mutex::default(),
             stop: AtomicBool::new(false),
         });
         let serving = Arc::clone(&shared);
@@ -103,6 +111,39 @@ impl Desk {
         let dialogs = locked(&self.shared.dialogs);
         let found = dialogs.iter().rfind(|dialog| dialog.user == user)?;
         Some(self.phone(found, uuid))
+    }
+
+    /// A header of the INVITE of the latest call to `user`.
+    pub(crate) fn told(&self, user: &str, header: &str) -> Option<String> {
+        let dialogs = locked(&self.shared.dialogs);
+        let found = dialogs.iter().rfind(|dialog| dialog.user == user)?;
+        let state = locked(&found.state);
+        state.invite.headers(header).next().map(str::to_owned)
+    }
+
+    /// Registers the telephone of `user@domain` at `registrar` for so many seconds; the status of the answer.
+    pub(crate) fn register(
+        &self,
+        registrar: SocketAddr,
+        user: &str,
+        domain: &str,
+        seconds: u32,
+    ) -> u16 {
+        let local = self.shared.local;
+        let call_id = format!("{:032x}", fastrand::u128(..));
+        let text = format!(
+            "REGISTER sip:{domain} SIP/2.0\r\nVia: SIP/2.0/UDP {local};branch=z9hG4bK{call_id}\r\n\
+             Max-Forwards: 70\r\nFrom: <sip:{user}@{domain}>;tag={call_id}\r\nTo: <sip:{user}@{domain}>\r\n\
+             Call-ID: {call_id}\r\nCSeq: 1 REGISTER\r\nContact: <sip:{user}@{local}>\r\n\
+             Expires: {seconds}\r\nContent-Length: 0\r\n\r\n"
+        );
+        self.shared.send(&text, registrar);
+        let mut status = None;
+        wait_until("an answer to a REGISTER", || {
+            status = locked(&self.shared.registered).get(&call_id).copied();
+            status.is_some()
+        });
+        status.expect("it was waited for")
     }
 
     fn phone(&self, dialog: &Arc<Dialog>, uuid: &str) -> Box<dyn Phone> {
@@ -154,8 +195,24 @@ impl Shared {
                     self.respond(&invite, peer, "487 Request Terminated", Some(&tag), "");
                 }
             }
+            ("REFER", Some(dialog)) => {
+                self.respond(message, peer, "202 Accepted", None, "");
+                let mut state = locked(&dialog.state);
+                state.referred = message.headers("Refer-To").next().map(str::to_owned);
+                state.cseq += 1;
+                let headers = "Event: refer\r\nSubscription-State: terminated;reason=noresource\r\n\
+                               Content-Type: message/sipfrag;version=2.0\r\n";
+                let cseq = state.cseq.to_string();
+                let notify = self.request(&state, "NOTIFY", &cseq, headers, "SIP/2.0 200 OK\r\n");
+                self.send(&notify, peer);
+            }
             ("SIP/2.0", Some(dialog)) => self.answered(dialog, message, peer),
-            ("SIP/2.0", None) => {}
+            ("SIP/2.0", None) => {
+                if message.status() >= 200 {
+                    let call_id = message.header("Call-ID").to_owned();
+                    locked(&self.registered).insert(call_id, message.status());
+                }
+            }
             (_, Some(_)) => {
                 self.respond(message, peer, "200 OK", None, "");
             }
@@ -187,8 +244,17 @@ impl Shared {
         if answered {
             audio.start();
         }
-        let state =
-            State { invite: invite.clone(), response, tag, peer, cseq: 0, done: 0, answered };
+        let state = State {
+            invite: invite.clone(),
+            response,
+            tag,
+            peer,
+            cseq: 0,
+            done: 0,
+            answered,
+            held: false,
+            referred: None,
+        };
         let name = invite.headers(CALL_HEADER).next().map(str::to_owned);
         let call_id = invite.header("Call-ID").to_owned();
         let dialog = Dialog { call_id, user, name, audio, state: Mutex::new(state) };
@@ -206,7 +272,8 @@ impl Shared {
         if !invite.body.is_empty() {
             dialog.audio.lead_to(invite.media());
         }
-        let body = dialog.audio.description("sendrecv");
+        state.held = invite.has_attribute("sendonly");
+        let body = dialog.audio.description(if state.held { "recvonly" } else { "sendrecv" });
         state.response = self.respond(invite, peer, "200 OK", None, &body);
         state.invite = invite.clone();
     }
@@ -320,6 +387,14 @@ impl Phone for DeskPhone {
             let state = locked(&self.dialog.state);
             state.done == state.cseq
         });
+    }
+
+    fn is_held(&self) -> bool {
+        locked(&self.dialog.state).held
+    }
+
+    fn referred(&self) -> Option<String> {
+        locked(&self.dialog.state).referred.clone()
     }
 
     fn hang_up(&self, cause: &str) {

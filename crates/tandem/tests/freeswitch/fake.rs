@@ -10,7 +10,7 @@ use tandem_sim::freeswitch::{
 };
 use tokio::runtime::Handle;
 
-use super::stage::{Behaviour, NewCall, Phone, Stage, Way};
+use super::stage::{Behaviour, NewCall, Phone, Place, Stage, Way, user_of};
 
 /// A fake switch.
 pub(crate) struct FakeStage {
@@ -58,7 +58,47 @@ impl Stage for FakeStage {
             Behaviour::Unknown => Target::unknown(),
             Behaviour::Rings => Target::rings_for_ever(),
         };
-        self.switch.script(&format!("/{name}@"), target);
+        self.switch.script(&format!("/{name}@"), target.clone());
+        self.switch.script(&format!("gateway/trunk1/{name}"), target);
+    }
+
+    fn place(&mut self, kind: Place) -> Option<String> {
+        let name = match kind {
+            Place::Queue => "support@default",
+            Place::Menu => "main",
+            Place::Mailbox => "1001",
+            Place::Fifo | Place::Room => "tandem-test",
+            Place::Gateway => "trunk1",
+            Place::Group => "default",
+        };
+        Some(name.to_owned())
+    }
+
+    fn members(&mut self, group: &str) -> Vec<String> {
+        let mut members = Vec::new();
+        self.switch.configure(|config| members.clone_from(&config.groups[group]));
+        members
+    }
+
+    fn register(&mut self, users: &[String]) -> bool {
+        self.switch.configure(|config| {
+            for user in users {
+                let contact = format!("sofia/internal/{user}@127.0.0.1:5999");
+                config.users.insert(user.clone(), Some(contact));
+            }
+        });
+        true
+    }
+
+    fn open_gateway(&mut self) {}
+
+    fn told(&mut self, name: &str, header: &str) -> Option<String> {
+        let events = self.switch.events();
+        let called = events.iter().rfind(|event| {
+            event.name() == "CHANNEL_ORIGINATE"
+                && event.header("Channel-Name").is_some_and(|channel| user_of(channel) == name)
+        })?;
+        called.header(&format!("variable_sip_h_{header}")).map(str::to_owned)
     }
 
     fn person<'a>(&self, _number: &'a str) -> (&'a str, &'static str) {
@@ -94,9 +134,8 @@ impl Stage for FakeStage {
     }
 
     fn target(&mut self, name: &str) -> Option<Box<dyn Phone>> {
-        let part = format!("/{name}@");
         let channels = self.switch.channels();
-        let found = channels.iter().rfind(|channel| channel.name.contains(&part))?;
+        let found = channels.iter().rfind(|channel| user_of(&channel.name) == name)?;
         Some(Box::new(FakePhone(self.switch.channel(&found.uuid)?)))
     }
 
@@ -138,6 +177,14 @@ impl Phone for FakePhone {
 
     fn hold(&self, hold: bool) {
         self.0.hold(hold);
+    }
+
+    fn is_held(&self) -> bool {
+        self.0.view().held
+    }
+
+    fn referred(&self) -> Option<String> {
+        None
     }
 
     fn hang_up(&self, cause: &str) {

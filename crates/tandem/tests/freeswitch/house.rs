@@ -102,9 +102,14 @@ rooms = ["tandem-test"]
 "102" = "closing"
 "103" = "engaged"
 "104" = "controlling"
+"105" = "sending"
 "200" = { route = { type = "queue", target = "support" } }
 "201" = { route = { type = "hangup", cause = "CALL_REJECTED" } }
+"202" = { route = { type = "voicemail", target = "1001" } }
 "##;
+
+/// Why the agent of 105 sends callers elsewhere.
+pub(crate) const REASON: &str = "billing";
 
 /// How the daemon is set up.
 #[derive(Debug, Clone)]
@@ -117,11 +122,22 @@ pub(crate) struct Setup {
     pub(crate) fallback: Option<&'static str>,
     /// Most calls.
     pub(crate) max_calls: usize,
+    /// Where the agent of 105 sends callers by the keys 1, 2 and so on: targets as the configuration has them.
+    pub(crate) targets: Vec<String>,
+    /// More lines of `[freeswitch.transfer]`.
+    pub(crate) transfer: String,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { module: None, linked: true, fallback: None, max_calls: 200 }
+        Self {
+            module: None,
+            linked: true,
+            fallback: None,
+            max_calls: 200,
+            targets: Vec::new(),
+            transfer: String::new(),
+        }
     }
 }
 
@@ -158,17 +174,20 @@ impl House {
         };
         let (token, password) = (secret("token", TOKEN), secret("password", &stage.password()));
         let mut config = format!(
-            "{AGENTS}\n[limits]\nmax_calls = {}\n[freeswitch]\nlisten = [\"127.0.0.1:0\"]\n\
+            "{AGENTS}\n{}\n[limits]\nmax_calls = {}\n[freeswitch]\nlisten = [\"127.0.0.1:0\"]\n\
              outbound = [\"127.0.0.1:0\"]\nurl = \"ws://{}\"\ntoken_file = {token:?}\nmodule = {module:?}\n",
-            setup.max_calls, forks.address
+            sending(&setup.targets),
+            setup.max_calls,
+            forks.address
         );
         if let Some(fallback) = setup.fallback {
             config += &format!("fallback = {fallback:?}\n");
         }
         config += &format!(
             "[freeswitch.transfer]\nextension = \"bridge {}\"\nring_timeout_s = 2\n\
-             announcement = \"Thank you for calling. I have noted that you left a message.\"\n",
-            stage.dial_string()
+             announcement = \"Thank you for calling. I have noted that you left a message.\"\n{}",
+            stage.dial_string(),
+            setup.transfer
         );
         if setup.linked {
             config += &format!(
@@ -287,6 +306,28 @@ impl House {
         assert_eq!(self.daemon.wait(), Some(0));
         assert_eq!(self.daemon.records().len(), calls, "a call was recorded twice");
     }
+}
+
+/// The agent that sends callers to these targets.
+fn sending(targets: &[String]) -> String {
+    let mut departments = String::new();
+    let mut digits = String::from("6 = { say = \"Thank you.\" }\n");
+    for (index, target) in targets.iter().enumerate() {
+        let key = index + 1;
+        departments += &format!("place{key} = {target}\n");
+        digits += &format!(
+            "{key} = {{ tool = {{ name = \"transfer_to_human\", arguments = {{ reason = {REASON:?}, \
+             department = \"place{key}\" }} }} }}\n"
+        );
+    }
+    format!(
+        "[agents.sending]\nend_call_drain_ms = 0\nmax_silence_ms = 600000\n\
+         [agents.sending.departments]\n{departments}[agents.sending.script]\n\
+         greeting = \"Thank you.\"\nsilence_seconds = 0\n\
+         transfer = \"One moment, please.\"\n\
+         transfer_failed = \"I am sorry, nobody can take your call right now.\"\n\
+         [agents.sending.script.digits]\n{digits}"
+    )
 }
 
 /// A call, from the caller's side or the target's.

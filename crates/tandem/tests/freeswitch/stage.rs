@@ -30,6 +30,21 @@ pub(crate) trait Stage {
     /// Number and name of the person at the phone, as the switch tells them of a call to `number`.
     fn person<'a>(&self, number: &'a str) -> (&'a str, &'static str);
 
+    /// The name of a place of this kind, where the switch has one that the tests can use; says what is missing where not.
+    fn place(&mut self, kind: Place) -> Option<String>;
+
+    /// The users in a group.
+    fn members(&mut self, group: &str) -> Vec<String>;
+
+    /// Phones are registered for these users until the story ends; false where the switch wants more than their word.
+    fn register(&mut self, users: &[String]) -> bool;
+
+    /// From now on there are phones behind the gateway.
+    fn open_gateway(&mut self);
+
+    /// What the target `name` was told by this header of the INVITE.
+    fn told(&mut self, name: &str, header: &str) -> Option<String>;
+
     /// Somebody calls.
     fn call(&mut self, call: &NewCall) -> Box<dyn Phone>;
 
@@ -63,6 +78,12 @@ pub(crate) trait Phone {
     /// Puts the other side on hold, or takes it back.
     fn hold(&self, hold: bool);
 
+    /// Whether the other side holds it.
+    fn is_held(&self) -> bool;
+
+    /// Where the other side wants it to call instead, if it does. It has agreed.
+    fn referred(&self) -> Option<String>;
+
     /// Hangs up with a cause, as `NORMAL_CLEARING`.
     fn hang_up(&self, cause: &str);
 
@@ -82,6 +103,32 @@ pub(crate) mod people {
     pub(crate) const NOBODY: &str = "8004";
     /// Is told what a call is about.
     pub(crate) const TOLD: &str = "8005";
+}
+
+/// A place callers can be sent to, of a kind that a switch may lack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// A queue of mod_callcenter.
+    Queue,
+    /// A queue of mod_fifo.
+    Fifo,
+    /// A menu of the application `ivr`.
+    Menu,
+    /// The mailbox of a user.
+    Mailbox,
+    /// A conference.
+    Room,
+    /// A gateway whose far end is ours to play.
+    Gateway,
+    /// A group of users, a few of them.
+    Group,
+}
+
+/// The user part in the name of a channel: `+13055550100` of `sofia/peer/+13055550100`, 1001 of
+/// `sofia/internal/sip:1001@192.0.2.7:5060`.
+pub(crate) fn user_of(channel: &str) -> &str {
+    let address = channel.rsplit('/').next().unwrap_or_default();
+    address.trim_start_matches("sip:").split('@').next().unwrap_or_default()
 }
 
 /// What becomes of a call to a target.

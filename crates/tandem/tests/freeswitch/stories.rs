@@ -12,8 +12,12 @@ pub(crate) mod forks;
 pub(crate) mod handing_over;
 #[path = "stories/modules.rs"]
 pub(crate) mod modules;
+#[path = "stories/operator.rs"]
+pub(crate) mod operator;
 #[path = "stories/outage.rs"]
 pub(crate) mod outage;
+#[path = "stories/places.rs"]
+pub(crate) mod places;
 #[path = "stories/taken_over.rs"]
 pub(crate) mod taken_over;
 #[path = "stories/transfer.rs"]

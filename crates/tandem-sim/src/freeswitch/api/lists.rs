@@ -4,6 +4,7 @@ use std::{fmt::Write as _, time::Instant};
 
 use super::unknown;
 use crate::freeswitch::{
+    apps::DOMAIN,
     channel::{Channel, cause},
     json,
     model::{SwitchModel, Waiting},
@@ -26,8 +27,9 @@ impl SwitchModel {
             ("create_uuid", _) => self.new_uuid(),
             ("hostname", _) => "fs.example".to_owned(),
             ("strftime", _) => self.stamp(now).local,
-            ("global_getvar", ["domain"]) => "127.0.0.1".to_owned(),
-            ("global_getvar" | "eval", _) => String::new(),
+            ("global_getvar", ["domain"]) => DOMAIN.to_owned(),
+            ("global_getvar" | "eval", _) => "-ERR no reply\n".to_owned(),
+            ("user_exists", [_, user, ..]) => self.config.users.contains_key(*user).to_string(),
             ("fsctl", ["pause", ..]) => {
                 self.paused = true;
                 "+OK\n".to_owned()
@@ -255,6 +257,23 @@ impl SwitchModel {
             ["queue", "count", "members", queue] => {
                 let wanted = |channel: &&Channel| channel.application() == ("callcenter", *queue);
                 format!("{}\n", self.channels.values().filter(wanted).count())
+            }
+            ["queue", "list", "members", queue] => {
+                let wanted = |channel: &&Channel| channel.application() == ("callcenter", *queue);
+                let mut text = String::new();
+                for channel in self.channels.values().filter(wanted) {
+                    if text.is_empty() {
+                        text.push_str(
+                            "queue|instance_id|uuid|session_uuid|cid_number|cid_name|state\n",
+                        );
+                    }
+                    let _written = writeln!(
+                        text,
+                        "{queue}|single_box|{}|{}|{}|{}|Waiting",
+                        channel.uuid, channel.uuid, channel.caller_number, channel.caller_name
+                    );
+                }
+                text + "+OK\n"
             }
             ["queue", "count", ..] => "0\n".to_owned(),
             ["queue", "list", ..] => "name|uuid\n+OK\n".to_owned(),

@@ -38,6 +38,9 @@ fn originates_end_as_their_targets_do() {
         ("user/1000@d", Some(Target::unknown()), "-ERR UNALLOCATED_NUMBER\n"),
         ("user/1000@d", Some(Target::rings_for_ever()), "-ERR NO_ANSWER\n"),
         ("user/1000@d", None, "-ERR SUBSCRIBER_ABSENT\n"),
+        ("user/1001@d", None, "-ERR USER_NOT_REGISTERED\n"),
+        ("group/default@d", None, "-ERR USER_NOT_REGISTERED\n"),
+        ("group/other@d", None, "-ERR NO_ROUTE_DESTINATION\n"),
         ("sofia/gateway/trunk1/0301", None, "-ERR NORMAL_TEMPORARY_FAILURE\n"),
         ("sofia/gateway/other/0301", None, "-ERR INVALID_GATEWAY\n"),
         ("loopback/9011/default", None, "-ERR USER_BUSY\n"),
@@ -63,6 +66,50 @@ fn originates_end_as_their_targets_do() {
         assert!(body.starts_with(result), "{dial}: {body}");
         assert_eq!(world.model.channels.contains_key(uuid), result.starts_with("+OK"), "{dial}");
         assert!(world.model.originates.is_empty(), "{dial}");
+    }
+}
+
+#[test]
+fn a_group_rings_at_all_its_users_who_are_registered() {
+    let mut world = World::new();
+    for (user, after) in [("1001", 2_000), ("1002", 300)] {
+        let contact = format!("sofia/internal/{user}@192.0.2.7:5060");
+        world.model.targets.push((contact.clone(), Target::answers(millis(after))));
+        world.model.config.users.insert(user.to_owned(), Some(contact));
+    }
+    let id = world.trusted_client("CHANNEL_HANGUP_COMPLETE");
+    world.say(id, "bgapi originate group/default@d &park\n\n");
+    world.run(millis(100));
+    assert_eq!(world.model.channels.len(), 2);
+    world.run(millis(500));
+    let left: Vec<_> = world.model.channels.values().map(|channel| &channel.name).collect();
+    assert_eq!(left, ["sofia/internal/1002@192.0.2.7:5060"]);
+    let lost = world.hear(id).last().unwrap().event();
+    assert_eq!(super::find(&lost, "Hangup-Cause"), Some("LOSE_RACE"));
+}
+
+#[test]
+fn a_place_that_does_not_exist_keeps_nobody() {
+    for (actions, stays) in [
+        ("callcenter:support@default", true),
+        ("callcenter:support", false),
+        ("'fifo:any in'", true),
+        ("ivr:main", true),
+        ("ivr:other", false),
+        ("'voicemail:default d 1001'", true),
+        ("'voicemail:default d 7777'", false),
+        ("conference:any@default", true),
+    ] {
+        let mut world = World::new();
+        let id = world.trusted_client("CHANNEL_EXECUTE");
+        let uuid = parked(&mut world);
+        world.api(id, &format!("uuid_transfer {uuid} {actions} inline"));
+        world.run(millis(100));
+        let view = world.model.view(&uuid).unwrap();
+        assert_eq!(view.cause.as_deref(), (!stays).then_some("NORMAL_CLEARING"), "{actions}");
+        assert!(world.names(&uuid).contains(&"CHANNEL_EXECUTE".to_owned()), "{actions}");
+        let members = world.api(id, "callcenter_config queue list members support@default");
+        assert_eq!(members.contains(&uuid), actions.ends_with("support@default"), "{members}");
     }
 }
 

@@ -1,3 +1,5 @@
+use std::net::SocketAddr;
+
 use secrecy::ExposeSecret;
 use tandem_media::SampleRate;
 use tandem_streams::Dialect;
@@ -9,10 +11,10 @@ fn a_bare_freeswitch_section_listens_on_loopback_only() {
     let config = good("[freeswitch]\n");
     assert!(good("").freeswitch.is_none());
     let freeswitch = config.freeswitch.unwrap();
-    assert_eq!(freeswitch.listen, ["127.0.0.1:8090".parse().unwrap()]);
+    assert_eq!(freeswitch.listen, ["127.0.0.1:8090".parse::<SocketAddr>().unwrap()]);
     assert_eq!(freeswitch.url, "ws://127.0.0.1:8090");
     assert_eq!(freeswitch.prefix, "/freeswitch");
-    assert_eq!(freeswitch.outbound, ["127.0.0.1:8084".parse().unwrap()]);
+    assert_eq!(freeswitch.outbound, ["127.0.0.1:8084".parse::<SocketAddr>().unwrap()]);
     assert!(freeswitch.outbound_allowed.iter().all(|net| net.addr().is_loopback()));
     assert!(freeswitch.user.is_none() && freeswitch.token.is_none());
     assert!(!freeswitch.open_to_loopback);
@@ -278,5 +280,30 @@ fn a_freeswitch_that_could_not_reach_us_is_warned_of() {
         assert_eq!(findings.mistakes.len(), warned.len(), "{text}: {findings}");
         let printed = findings.to_string();
         assert!(warned.iter().all(|words| printed.contains(words)), "{text}: {printed}");
+    }
+}
+
+#[test]
+fn a_number_is_given_back_to_places_with_a_way_only() {
+    let gateway = "[freeswitch]\n[freeswitch.transfer]\ngateway = \"trunk1\"\n";
+    let no_way = "error: [numbers]: \"200\" is given back to external \"+13055550100\": no way to reach targets of type external is configured\n    fix: name a gateway of your FreeSWITCH in `freeswitch.transfer.gateway`";
+    for (freeswitch, kind, target, wrong) in [
+        ("[freeswitch]\n", "voicemail", "1001", None),
+        ("[freeswitch]\n", "queue", "support@default", None),
+        ("[freeswitch]\n", "ringgroup", "sales", None),
+        ("[freeswitch]\n", "external", "+13055550100", Some(no_way)),
+        (gateway, "external", "+13055550100", None),
+        // Nothing is handed over there, and without FreeSWITCH a caller by SIP gets 404.
+        ("[freeswitch]\noutbound = []\n", "external", "+13055550100", None),
+        ("", "external", "+13055550100", None),
+    ] {
+        let text = format!(
+            "[numbers]\n\"200\" = {{ route = {{ type = \"{kind}\", target = \"{target}\" }} }}\n{freeswitch}"
+        );
+        let (config, mut findings) = read_with(&text, &[]);
+        findings.mistakes.retain(|mistake| mistake.severity == Severity::Error);
+        assert_eq!(config.is_none(), wrong.is_some(), "{text}: {findings}");
+        let printed = findings.to_string();
+        assert_eq!(printed.strip_prefix("t.toml:2:19: "), wrong, "{text}: {printed}");
     }
 }

@@ -117,6 +117,10 @@ pub(crate) fn given_back(theatre: &Theatre) {
     let mut house = theatre.house(&Setup { max_calls: 2, ..Setup::default() });
     let queue = house.call("200");
     back(&mut house, &queue, "elsewhere", Some("callcenter:support inline"));
+    let domain = house.stage.api("global_getvar domain");
+    let mailbox = house.call("202");
+    let route = format!("'voicemail:default {} 1001' inline", domain.trim());
+    back(&mut house, &mailbox, "elsewhere", Some(&route));
     let nobody = house.call("555");
     back(&mut house, &nobody, "no_route", None);
     let rejected = house.call("201");

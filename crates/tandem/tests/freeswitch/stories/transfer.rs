@@ -14,18 +14,7 @@ use crate::{
 /// The target answers: caller and target hear each other, and the fork is gone.
 pub(crate) fn answered(theatre: &Theatre) {
     let mut house = theatre.house(&Setup::default());
-    house.stage.expect(people::ANNA, Behaviour::Answers);
-    let line = house.greeted("100");
-    line.phone.press("1");
-    let anna = house.target(people::ANNA);
-    let record = house.record(&line.uuid);
-    transferred(&record, "completed");
-    assert_eq!(record["end_reason"], "transferred");
-    wait_until("the fork to be gone", || house.forks.connections() == 0);
-    hear_each_other(theatre, &line, &anna);
-    assert_eq!(house.stage.variable(&line.uuid, "tandem_outcome").as_deref(), Some("transferred"));
-    line.phone.hang_up("NORMAL_CLEARING");
-    house.ended(&line.uuid);
+    connected(theatre, &mut house, ("100", "1"), people::ANNA);
     house.finish(1);
 }
 
@@ -36,18 +25,7 @@ pub(crate) fn not_answered(theatre: &Theatre) {
     house.stage.expect(people::SILENT, Behaviour::Rings);
     house.stage.expect(people::NOBODY, Behaviour::Unknown);
     let causes = [("2", "USER_BUSY"), ("3", "NO_ANSWER"), ("4", "UNALLOCATED_NUMBER")];
-    for (key, cause) in causes {
-        let line = house.greeted("100");
-        line.phone.press(key);
-        comes_back(&mut house, &line);
-        line.phone.hang_up("NORMAL_CLEARING");
-        house.ended(&line.uuid);
-        let record = house.record(&line.uuid);
-        transferred(&record, "failed");
-        let error = record["transfer"]["error"].as_str().expect("it says why");
-        assert!(error.contains(cause), "{error}");
-        assert_eq!(record["end_reason"], "caller_hangup", "{record:#}");
-    }
+    refused(&mut house, "100", &causes);
     house.finish(causes.len());
 }
 
@@ -104,12 +82,8 @@ pub(crate) fn declined(theatre: &Theatre) {
         }
         house.ended(&told.uuid);
         comes_back(&mut house, &line);
-        line.phone.hang_up("NORMAL_CLEARING");
-        house.ended(&line.uuid);
-        let record = house.record(&line.uuid);
-        transferred(&record, "failed");
-        let error = record["transfer"]["error"].as_str().expect("it says why");
-        assert!(error.contains("declined"), "{error}");
+        assert_eq!(house.forks.connections(), 1);
+        given_up(&mut house, &line, "declined");
     }
     house.finish(2);
 }
@@ -136,6 +110,64 @@ pub(crate) fn caller_hangs_up(theatre: &Theatre) {
     house.finish(2);
 }
 
+/// Calls a number and presses a key by which its agent has `person` called, who answers: caller and target hear each
+/// other, and our part is over. Gives the record back after the caller has hung up.
+pub(super) fn connected(
+    theatre: &Theatre,
+    house: &mut House,
+    (number, key): (&str, &str),
+    person: &str,
+) -> Value {
+    house.stage.expect(person, Behaviour::Answers);
+    let line = house.greeted(number);
+    line.phone.press(key);
+    let target = house.target(person);
+    let record = left(house, &line);
+    hear_each_other(theatre, &line, &target);
+    line.phone.hang_up("NORMAL_CLEARING");
+    house.ended(&line.uuid);
+    record
+}
+
+/// The caller is with somebody else: the record of our part, which is over.
+pub(super) fn left(house: &mut House, line: &Line) -> Value {
+    let record = house.record(&line.uuid);
+    transferred(&record, "completed");
+    assert_eq!(record["end_reason"], "transferred", "{record:#}");
+    wait_until("the fork to be gone", || house.forks.connections() == 0);
+    house.variable(&line.uuid, "tandem_outcome", |outcome| outcome == "transferred");
+    record
+}
+
+/// Several call a number and press keys by which its agent has people called whom nobody reaches: each caller comes back,
+/// the conversation goes on, and the record says why.
+pub(super) fn refused(house: &mut House, number: &str, causes: &[(&str, &str)]) {
+    let lines: Vec<Line> = causes.iter().map(|_| house.call(number)).collect();
+    for (line, (key, _)) in lines.iter().zip(causes) {
+        line.hear();
+        line.hear_the_end();
+        line.phone.press(key);
+    }
+    for line in &lines {
+        comes_back(house, line);
+    }
+    assert_eq!(house.forks.connections(), lines.len());
+    for (line, (_, cause)) in lines.iter().zip(causes) {
+        given_up(house, line, cause);
+    }
+}
+
+/// The caller hangs up after a transfer that failed because of this.
+fn given_up(house: &mut House, line: &Line, why: &str) {
+    line.phone.hang_up("NORMAL_CLEARING");
+    house.ended(&line.uuid);
+    let record = house.record(&line.uuid);
+    transferred(&record, "failed");
+    let error = record["transfer"]["error"].as_str().expect("it says why");
+    assert!(error.contains(why), "{error}");
+    assert_eq!(record["end_reason"], "caller_hangup", "{record:#}");
+}
+
 fn transferred(record: &Value, status: &str) {
     assert_eq!(record["transfer"]["status"], status, "{record:#}");
 }
@@ -147,11 +179,10 @@ fn comes_back(house: &mut House, line: &Line) {
     });
     line.hear_the_end();
     line.press_and_hear("6");
-    assert_eq!(house.forks.connections(), 1);
 }
 
 /// Each says something that the other hears.
-fn hear_each_other(theatre: &Theatre, one: &Line, other: &Line) {
+pub(super) fn hear_each_other(theatre: &Theatre, one: &Line, other: &Line) {
     let words = theatre.words();
     for (speaker, hearer) in [(one, other), (other, one)] {
         hearer.hear_the_end();
