@@ -216,6 +216,15 @@ pub enum SwitchCommand {
     ModuleExists {
         module: Word,
     },
+    /// Whether a user has a mailbox's number; [`crate::Reply::flag`]. The domain is the operator's own text: variables in
+    /// it are those of the channel.
+    MailboxExists {
+        uuid: ChannelUuid,
+        mailbox: Word,
+        domain: AppArgs,
+    },
+    /// The menus of the application `ivr`, as XML; those that something makes on demand are not among them.
+    Menus,
     /// The switch's version.
     Version,
     /// A query of another kind.
@@ -295,6 +304,8 @@ impl SwitchCommand {
             | Self::ShowChannels
             | Self::GatewayStatus { .. }
             | Self::ModuleExists { .. }
+            | Self::MailboxExists { .. }
+            | Self::Menus
             | Self::Version
             | Self::Raw(_) => None,
         }
@@ -370,6 +381,8 @@ impl SwitchCommand {
             Self::Deflect { .. } => "uuid_deflect",
             Self::Execute { .. } => "sendmsg",
             Self::ModuleExists { .. } => "module_exists",
+            Self::MailboxExists { .. } => "expand",
+            Self::Menus => "xml_locate",
             Self::Version => "version",
             Self::Raw(raw) => raw.name(),
         }
@@ -393,6 +406,8 @@ impl SwitchCommand {
             | Self::GatewayStatus { .. }
             | Self::BugList { .. }
             | Self::ModuleExists { .. }
+            | Self::MailboxExists { .. }
+            | Self::Menus
             | Self::Version
             | Self::Conference { .. }
             | Self::Raw(_) => ReplyForm::Value,

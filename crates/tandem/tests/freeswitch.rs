@@ -130,6 +130,7 @@ play! {
     a_transfer_is_declined: stories::transfer::declined;
     a_caller_hangs_up_in_a_transfer: stories::transfer::caller_hangs_up;
     a_transfer_goes_to_each_place_of_the_switch: stories::places::handed_over;
+    a_transfer_to_a_place_that_does_not_exist_fails: stories::places::that_do_not_exist;
     a_transfer_goes_to_a_fifo: stories::places::handed_to_a_fifo;
     a_transfer_goes_through_a_gateway: stories::places::through_a_gateway;
     a_transfer_goes_to_a_ring_group: stories::places::to_a_ring_group;

@@ -13,8 +13,8 @@ use super::{
     transfer_plan::Reach,
 };
 use crate::{
-    Application, RawCommand, Reply, SwitchCommand, SwitchError, TransferLeg, VariableName,
-    VariableValue, Word,
+    AppArgs, Application, ChannelUuid, RawCommand, Reply, SwitchCommand, SwitchError, TransferLeg,
+    VariableName, VariableValue, Word,
 };
 
 /// Modules of the applications that callers are handed to: an application the switch does not know ends the call.
@@ -30,20 +30,18 @@ const MODULES: [(&str, &str); 8] = [
 ];
 
 impl Channel {
-    /// Asks whether the place exists, where the switch can say.
-    pub(super) fn check_place(&mut self, now: Instant, actions: &[Application]) {
-        let queue = actions.iter().any(|action| action.name.as_str() == "callcenter");
-        let command = if queue {
-            RawCommand::new("callcenter_config queue list").ok().map(SwitchCommand::Raw)
-        } else {
-            let known = |action: &Application| {
-                MODULES.iter().find(|(name, _)| *name == action.name.as_str())
-            };
-            let module = actions.iter().find_map(known).and_then(|(_, it)| Word::new(it).ok());
-            module.map(|module| SwitchCommand::ModuleExists { module })
+    /// Asks what is still to be known of the place, or hands the caller over.
+    pub(super) fn check_place(&mut self, now: Instant) {
+        let Some(Transfer {
+            step: Step::Checking { reach: Reach::Inline(actions), asked }, ..
+        }) = &self.transfer
+        else {
+            return;
         };
-        match command {
-            Some(command) => {
+        let question = questions(actions).nth(*asked);
+        match question {
+            Some(question) => {
+                let command = question.command(&self.settings.uuid);
                 self.out.order(command, Purpose::Check);
             }
             None => self.hand_over(now),
@@ -52,19 +50,21 @@ impl Channel {
 
     /// The place exists, or not.
     pub(super) fn place_checked(&mut self, now: Instant, result: &Result<Reply, SwitchError>) {
-        let Some(Transfer { step: Step::Checking { reach: Reach::Inline(actions) }, .. }) =
-            &self.transfer
+        let Some(Transfer {
+            step: Step::Checking { reach: Reach::Inline(actions), asked }, ..
+        }) = &mut self.transfer
         else {
             return;
         };
+        let Some(question) = questions(actions).nth(*asked) else { return };
         let (status, reason) = match result {
-            Ok(reply) => match missing_place(actions, reply) {
-                None => return self.hand_over(now),
+            Ok(reply) => match question.missing(reply) {
+                None => {
+                    *asked += 1;
+                    return self.check_place(now);
+                }
                 Some(reason) => (Some(404), reason),
             },
-            Err(SwitchError::Refused { reason }) if reason.contains("ommand not found") => {
-                (Some(404), "the switch has no mod_callcenter".to_owned())
-            }
             Err(error) => (None, error.to_string()),
         };
         self.end_transfer(now, Left::Nobody, TransferOutcome::Failed { status, reason });
@@ -72,7 +72,7 @@ impl Channel {
 
     pub(super) fn hand_over(&mut self, now: Instant) {
         let Some(transfer) = &mut self.transfer else { return };
-        let Step::Checking { reach } = &transfer.step else { return };
+        let Step::Checking { reach, .. } = &transfer.step else { return };
         let uuid = self.settings.uuid.clone();
         let leg = TransferLeg::Own;
         let (command, applications) = match reach.clone() {
@@ -186,13 +186,78 @@ impl Channel {
     }
 }
 
-/// What is missing for `actions`, by the switch's answer to the question for it.
-fn missing_place(actions: &[Application], reply: &Reply) -> Option<String> {
-    let queue = actions.iter().find(|action| action.name.as_str() == "callcenter");
-    let Some(queue) = queue else {
-        return (!reply.flag()).then(|| "the switch has no module for that".to_owned());
-    };
-    let queue = queue.args.as_str();
-    let known = reply.text().lines().any(|line| line.split('|').next() == Some(queue));
-    (!known).then(|| format!("the switch has no queue {queue:?}"))
+/// What the switch is asked before it is given the caller.
+enum Question {
+    /// Whether mod_callcenter has this queue.
+    Queue(String),
+    /// Whether a module is there.
+    Module(Word),
+    /// Whether somebody has this mailbox.
+    Mailbox { mailbox: Word, domain: AppArgs },
+    /// Whether there is this menu.
+    Menu(String),
+}
+
+/// All there is to ask about `actions`.
+fn questions(actions: &[Application]) -> impl Iterator<Item = Question> {
+    actions.iter().flat_map(|action| {
+        let (name, arguments) = (action.name.as_str(), action.args.as_str());
+        let place = match name {
+            "callcenter" => Some(Question::Queue(arguments.to_owned())),
+            "ivr" => Some(Question::Menu(arguments.to_owned())),
+            "voicemail" => mailbox(arguments),
+            _ => None,
+        };
+        let module = MODULES.iter().find(|(application, _)| *application == name);
+        let module = module.and_then(|(_, module)| Word::new(module).ok()).map(Question::Module);
+        module.into_iter().chain(place)
+    })
+}
+
+/// The mailbox that `voicemail` takes a message for: `<profile> <domain> <mailbox>`; its other uses are not asked about.
+fn mailbox(arguments: &str) -> Option<Question> {
+    let words: Vec<_> = arguments.split(' ').collect();
+    let [_profile, domain, mailbox] = words[..] else { return None };
+    let (mailbox, domain) = (Word::new(mailbox).ok()?, AppArgs::with_variables(domain).ok()?);
+    Some(Question::Mailbox { mailbox, domain })
+}
+
+impl Question {
+    fn command(self, uuid: &ChannelUuid) -> SwitchCommand {
+        match self {
+            Self::Queue(_) => SwitchCommand::Raw(
+                RawCommand::new("callcenter_config queue list").expect("it is among those allowed"),
+            ),
+            Self::Module(module) => SwitchCommand::ModuleExists { module },
+            Self::Mailbox { mailbox, domain } => {
+                SwitchCommand::MailboxExists { uuid: uuid.clone(), mailbox, domain }
+            }
+            Self::Menu(_) => SwitchCommand::Menus,
+        }
+    }
+
+    /// What is missing, by the switch's answer.
+    fn missing(&self, reply: &Reply) -> Option<String> {
+        match self {
+            Self::Queue(queue) => {
+                let mut queues = reply.text().lines().filter_map(|line| line.split('|').next());
+                let known = queues.any(|known| known == queue);
+                (!known).then(|| format!("the switch has no queue {queue:?}"))
+            }
+            Self::Module(module) => {
+                (!reply.flag()).then(|| format!("the switch does not have {module} loaded"))
+            }
+            Self::Mailbox { mailbox, .. } => {
+                (!reply.flag()).then(|| format!("the switch has no mailbox {:?}", mailbox.as_str()))
+            }
+            Self::Menu(menu) => {
+                // Where it lists none they are made on demand, and nobody knows beforehand.
+                let mut menus = reply.text().split("<menu ").skip(1).peekable();
+                menus.peek()?;
+                let name = format!("name=\"{menu}\"");
+                let named = |it: &str| it.split('>').next().is_some_and(|it| it.contains(&name));
+                (!menus.any(named)).then(|| format!("the switch has no menu {menu:?}"))
+            }
+        }
+    }
 }

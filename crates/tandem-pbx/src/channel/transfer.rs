@@ -43,8 +43,8 @@ pub(super) struct Transfer {
 
 #[derive(Debug)]
 pub(super) enum Step {
-    /// The switch is asked whether the place exists.
-    Checking { reach: Reach },
+    /// The switch is asked whether the place exists; `asked` questions have been answered.
+    Checking { reach: Reach, asked: usize },
     /// The target rings.
     Ringing { leg: Leg },
     /// The target hears what it is about.
@@ -104,12 +104,12 @@ impl Channel {
             Err(error) => return self.transfer_failed(&error.to_string()),
         };
         let attended = !target.mode.is_blind();
-        let step = Step::Checking { reach: reach.clone() };
+        let step = Step::Checking { reach: reach.clone(), asked: 0 };
         let until = after(now, HAND_OVER_PATIENCE);
         self.transfer = Some(Transfer { headers, attended, step, until });
         match reach {
             Reach::Bridge(dial) => self.call_target(now, dial),
-            Reach::Inline(actions) => self.check_place(now, &actions),
+            Reach::Inline(_) => self.check_place(now),
             Reach::Dialplan(_) => self.hand_over(now),
         }
     }

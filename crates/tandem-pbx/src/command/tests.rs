@@ -249,6 +249,15 @@ Job-UUID: J"#,
         ),
         (C::Version, "api version"),
         (
+            C::MailboxExists {
+                uuid: uuid(),
+                mailbox: word("1001"),
+                domain: AppArgs::with_variables("${domain}").unwrap(),
+            },
+            "api expand uuid:U user_exists id:number-alias 1001 ${domain}",
+        ),
+        (C::Menus, "api xml_locate configuration configuration name ivr.conf"),
+        (
             C::Raw(RawCommand::new("callcenter_config queue list").unwrap()),
             "api callcenter_config queue list",
         ),

@@ -119,6 +119,11 @@ impl SwitchCommand {
                 }
             }
             Self::ModuleExists { module } => add(module.as_str()),
+            // As mod_voicemail itself looks for it.
+            Self::MailboxExists { uuid, mailbox, domain } => {
+                add(&format!("uuid:{uuid} user_exists id:number-alias {mailbox} {domain}"));
+            }
+            Self::Menus => add("configuration configuration name ivr.conf"),
             Self::Version => {}
             Self::Raw(raw) => add(raw.as_str()),
         }

@@ -259,7 +259,9 @@ impl Switch {
                 refused("Operation Failed")
             }
             (None, SwitchCommand::Raw(_)) => Ok(Reply::new("name|x\n42|x\n")),
-            (None, SwitchCommand::ModuleExists { .. }) => Ok(Reply::new("true")),
+            (None, SwitchCommand::ModuleExists { .. } | SwitchCommand::MailboxExists { .. }) => {
+                Ok(Reply::new("true"))
+            }
             (None, _) => Ok(Reply::new("+OK\n")),
         };
         self.channel.handle_result(self.now, ticket, result);

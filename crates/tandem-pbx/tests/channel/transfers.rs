@@ -314,6 +314,7 @@ fn a_queue_that_exists_takes_the_caller_for_good() {
     assert_eq!(
         world.take_short_lines(),
         [
+            "module_exists mod_callcenter",
             "callcenter_config queue list",
             "uuid_setvar OWN sip_h_X-Tandem-Reason billing",
             "uuid_transfer OWN callcenter:support@default inline"
@@ -335,12 +336,23 @@ fn a_place_that_does_not_exist_leaves_the_caller_where_it_is() {
         world.failure(),
         (Some(404), "the switch has no queue \"support@default\"".to_owned())
     );
-    world.next_answer("callcenter_config", refused("callcenter_config Command not found!"));
-    world.transfer(TransferKind::Queue, "support@default");
-    assert_eq!(world.failure(), (Some(404), "the switch has no mod_callcenter".to_owned()));
-    world.next_answer("module_exists", ok("false"));
-    world.transfer(TransferKind::Conference, "room1");
-    assert_eq!(world.failure(), (Some(404), "the switch has no module for that".to_owned()));
+    for (kind, target, module) in [
+        (TransferKind::Queue, "support@default", "mod_callcenter"),
+        (TransferKind::Conference, "room1", "mod_conference"),
+        (TransferKind::Voicemail, "1001", "mod_voicemail"),
+    ] {
+        world.next_answer("module_exists", ok("false"));
+        world.transfer(kind, target);
+        let reason = format!("the switch does not have {module} loaded");
+        assert_eq!(world.failure(), (Some(404), reason));
+    }
+    world.next_answer("expand", ok("false"));
+    world.transfer(TransferKind::Voicemail, "1001");
+    assert_eq!(world.failure(), (Some(404), "the switch has no mailbox \"1001\"".to_owned()));
+    let menus = "<menus>\n<menu timeout=\"9\" name=\"main\">\n</menu><menu name=\"mai\"/></menus>";
+    world.next_answer("xml_locate", ok(menus));
+    world.transfer(TransferKind::Ivr, "ma");
+    assert_eq!(world.failure(), (Some(404), "the switch has no menu \"ma\"".to_owned()));
     assert!(world.take_lines().iter().all(|line| !line.starts_with("uuid_transfer")));
 }
 
@@ -356,7 +368,7 @@ fn menus_mailboxes_and_rooms_take_the_caller() {
         (TransferKind::Conference, "conference", "uuid_transfer OWN conference:42@default inline"),
     ] {
         let mut world = World::talking();
-        world.next_answer("module_exists", ok("true"));
+        world.next_answer("xml_locate", ok("<menu name=\"42\" timeout=\"9\">"));
         world.transfer(kind, "42");
         assert_eq!(world.take_short_lines().last().unwrap(), order);
         world.executed(app);

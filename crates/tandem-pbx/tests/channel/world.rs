@@ -236,7 +236,9 @@ impl World {
                     } else if self.held_back.contains(&name) {
                         self.pending.push((ticket, *command));
                     } else {
-                        self.channel.handle_result(self.now, ticket, ok("+OK\n"));
+                        let asks = matches!(name, "module_exists" | "expand");
+                        let answer = ok(if asks { "true" } else { "+OK\n" });
+                        self.channel.handle_result(self.now, ticket, answer);
                     }
                 }
                 ChannelOutput::Order(order) => self.orders.push(order),

@@ -5,7 +5,10 @@ mod lists;
 
 use std::time::Instant;
 
-use super::model::{SwitchModel, Waiting};
+use super::{
+    apps::DOMAIN,
+    model::{SwitchModel, Waiting},
+};
 
 pub(crate) const NO_CHANNEL: &str = "-ERR No such channel!\n";
 
@@ -38,12 +41,33 @@ impl SwitchModel {
                     Err(reply) => reply,
                 },
             },
+            "expand" => return self.expand(now, arguments, waiting),
             "uuid_audio_fork" => self.api_audio_fork(now, arguments),
             "uuid_audio_stream" => self.api_audio_stream(now, arguments),
             _ if command.starts_with("uuid_") => self.api_channel(now, command, arguments),
             _ => self.api_list(now, command, arguments),
         };
         Some(text)
+    }
+
+    /// A command with the variables in it, those of a channel where `uuid:` names one.
+    fn expand(&mut self, now: Instant, line: &str, waiting: &Waiting) -> Option<String> {
+        let named = line.strip_prefix("uuid:").and_then(|rest| rest.split_once(' '));
+        let (channel, line) = named.map_or((None, line), |(uuid, rest)| (Some(uuid), rest));
+        let mut expanded = String::new();
+        let mut rest = line;
+        while let Some((before, (name, after))) =
+            rest.split_once("${").and_then(|(before, rest)| Some((before, rest.split_once('}')?)))
+        {
+            let channel = channel.and_then(|uuid| self.channels.get(uuid));
+            let value = channel.and_then(|channel| channel.variable(name));
+            expanded.push_str(before);
+            expanded.push_str(value.unwrap_or(if name == "domain" { DOMAIN } else { "" }));
+            rest = after;
+        }
+        expanded.push_str(rest);
+        let (command, arguments) = expanded.split_once(' ').unwrap_or((&expanded, ""));
+        self.api_command(now, command, arguments, waiting)
     }
 }
 

@@ -29,6 +29,7 @@ impl SwitchModel {
             ("strftime", _) => self.stamp(now).local,
             ("global_getvar", ["domain"]) => DOMAIN.to_owned(),
             ("global_getvar" | "eval", _) => "-ERR no reply\n".to_owned(),
+            ("xml_locate", [.., "ivr.conf"]) => self.menus(),
             ("user_exists", [_, user, ..]) => self.config.users.contains_key(*user).to_string(),
             ("fsctl", ["pause", ..]) => {
                 self.paused = true;
@@ -80,6 +81,17 @@ impl SwitchModel {
             ("valet_info", _) => self.valet_info(),
             _ => unknown(command),
         }
+    }
+
+    /// The configuration of the application `ivr`.
+    fn menus(&self) -> String {
+        let menus = self.config.menus.iter().fold(String::new(), |mut xml, menu| {
+            let _ = writeln!(xml, "    <menu name=\"{menu}\" timeout=\"20000\"></menu>");
+            xml
+        });
+        format!(
+            "<configuration name=\"ivr.conf\">\n  <menus>\n{menus}  </menus>\n</configuration>\n"
+        )
     }
 
     fn status(&self, now: Instant) -> String {

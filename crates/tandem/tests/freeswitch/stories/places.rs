@@ -66,6 +66,25 @@ pub(crate) fn handed_to_a_fifo(theatre: &Theatre) {
     taken(theatre, &[FIFO], "queue = \"inline fifo:{target} in\"\n");
 }
 
+/// No queue, no menu and no mailbox of that name: the caller stays in the conversation.
+pub(crate) fn that_do_not_exist(theatre: &Theatre) {
+    let mut stage = theatre.stage();
+    let nowhere = [
+        (Place::Queue, "queue", "tandem-none@default"),
+        (Place::Menu, "ivr", "tandem-none"),
+        (Place::Mailbox, "voicemail", "98765"),
+    ];
+    let asked = nowhere.into_iter().filter(|(place, ..)| stage.place(*place).is_some());
+    let asked: Vec<_> = asked.collect();
+    let targets = asked.iter().map(|(_, kind, name)| target(kind, name)).collect();
+    let mut house = theatre.house_at(stage, &Setup { targets, ..Setup::default() });
+    let keys: Vec<_> = (1..=asked.len()).map(|key| key.to_string()).collect();
+    let causes: Vec<_> =
+        keys.iter().zip(&asked).map(|(key, (.., name))| (key.as_str(), *name)).collect();
+    refused(&mut house, "105", &causes);
+    house.finish(asked.len());
+}
+
 /// Each place takes a caller: the application is ordered once, runs, and has them.
 fn taken(theatre: &Theatre, takers: &[Taker], routes: &str) {
     let mut stage = theatre.stage();
