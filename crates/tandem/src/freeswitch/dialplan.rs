@@ -30,8 +30,11 @@ const CALLER_NAME: &str = "^([0-9A-Za-z ,*#_.+@-]{1,80})$";
 /// The dialled number as it may stand in a command.
 const DIALLED: &str = "^([0-9A-Za-z*#_.+-]{1,64})$";
 
-/// Keeps a call that was given back from coming in again, and again.
-const GIVEN_BACK: &str = "tandem_given_back=true";
+/// Keeps where a call was given back to, so that it does not come in again there.
+const GIVEN_BACK: &str = "tandem_given_back";
+/// The dialled number and where the call was given back to: not one and the same.
+const ELSEWHERE: (&str, &str) =
+    ("${destination_number} ${tandem_given_back}", r"^(?!(\S+) \1(?: |$))");
 
 /// A parked channel outlives the longest call of an agent by this, in case nobody ends it.
 const PARKED_AFTER_S: u64 = 60;
@@ -158,8 +161,8 @@ fn begin(order: &DialplanOrder, what: &str, steps: &[String], numbers: &Numbers,
     xml.line("<include>");
     xml.open("extension", &[("name", "tandem")]);
     if order.mode != Mode::Fork {
-        xml.comment(&["Not a second time, where it is given back to a number of this context."]);
-        let attributes = [("field", "${tandem_given_back}"), ("expression", "^$")];
+        xml.comment(&["Not where it was given back to, if that is a number of this context."]);
+        let attributes = [("field", ELSEWHERE.0), ("expression", ELSEWHERE.1)];
         xml.empty("condition", &attributes);
     }
     xml.open("condition", &[("regex", "any")]);
@@ -196,7 +199,7 @@ fn socket(
     xml.comment(&[
         "Calls get here that Tandem gives back (tandem_route says where to), and all calls while it is away.",
     ]);
-    xml.action("set", GIVEN_BACK);
+    xml.action("set", &format!("{GIVEN_BACK}=${{tandem_route}}"));
     xml.action("transfer", "${tandem_route}");
     xml.action("hangup", "NORMAL_TEMPORARY_FAILURE");
     Ok(())
@@ -328,7 +331,7 @@ fn bridge(
     xml.action("export", "nolocal:sip_h_X-FreeSWITCH-UUID=${uuid}");
     xml.action("bridge", &format!("sofia/{}/$1@{address}{transport}", order.profile));
     if let Some(fallback) = fallback {
-        xml.action("set", GIVEN_BACK);
+        xml.action("set", &format!("{GIVEN_BACK}={fallback}"));
         xml.action("transfer", fallback);
     }
     Ok(())
