@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-freeswitch bench quality build
+.PHONY: help demo test test-freeswitch bench quality quality-vad build
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,9 +26,13 @@ bench: ## The cost of one frame (ns, allocations), then the latency added to 100
 	target/release/tandem bench
 	target/release/tandem bench --fork
 
-quality: ## Install what is missing, then measure the sound: PESQ under loss, resampler sweeps; fails when it became worse
+quality: ## Install what is missing, then measure the sound: codecs, loss, noise, seams, echo, resampler; fails when it became worse
 	@scripts/install-quality-tools.sh
 	@scripts/quality.sh
+
+quality-vad: ## Compare voice activity detectors on callers in noise, and write the tables into docs/audio.md
+	@scripts/install-quality-tools.sh
+	cargo run --locked --release --manifest-path quality/vad/Cargo.toml --target-dir target/quality-vad -- target/quality-vad/speech docs/audio.md
 
 build: ## The daemon as target/release/tandem
 	@scripts/install-build-tools.sh

@@ -5,3 +5,4 @@ set -eu
 
 need_rust
 need cc 'a C compiler and linker' build-essential pkg-config
+need cmake 'libopus is built with it' cmake

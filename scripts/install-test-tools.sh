@@ -10,3 +10,4 @@ want_component clippy clippy
 want flite flite 'tests with real speech are skipped'
 want sipp sip-tester 'its tests fail; TANDEM_PEERS=optional skips them'
 want baresip baresip-core 'its tests fail; TANDEM_PEERS=optional skips them'
+want ffmpeg ffmpeg 'G.722 is not compared with it'

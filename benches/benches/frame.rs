@@ -12,9 +12,6 @@ static ALLOCATOR: CountingAllocator = CountingAllocator;
 const ROUNDS: usize = 41;
 const WARM_UP: usize = 1_000;
 
-/// The budget of one frame in one direction.
-const BUDGET_NS: f64 = 10_000.0;
-
 fn main() -> ExitCode {
     if std::env::args().any(|arg| arg == "--list" || arg == "--test") {
         return ExitCode::SUCCESS;
@@ -55,12 +52,14 @@ fn main() -> ExitCode {
             "{:<28} {up:>10.0} {down:>10.0} {up_allocations:>12} {down_allocations:>12}",
             variant.name()
         );
-        good &= up_allocations + down_allocations == 0 && up.max(down) <= BUDGET_NS;
+        good &= up_allocations + down_allocations == 0 && variant.affords(up, down);
     }
     if good {
         return ExitCode::SUCCESS;
     }
-    eprintln!("\nover the budget: 0 allocations and {BUDGET_NS} ns each way");
+    eprintln!(
+        "\nover the budget: 0 allocations and 10 us each way; Opus 240 us both ways, 140 at complexity 0"
+    );
     ExitCode::FAILURE
 }
 

@@ -10,7 +10,7 @@ use std::{
 use tandem_attendant::Voice;
 use tandem_call::{AgentSpec, Greeting, LateResults, MediaLeg, Patience, TransferRoutes};
 use tandem_exchange::{CallCore, CoreConfig, Prompts};
-use tandem_media::{AudioFormat, Law, Ptime, SampleRate};
+use tandem_media::{AudioFormat, Codec, Law, Ptime, SampleRate};
 
 use crate::{
     fork::ForkCall,
@@ -29,19 +29,59 @@ pub enum Variant {
     OpenAiPcm24k,
     /// Gemini Live: 16 kHz PCM up, 24 kHz PCM down.
     Gemini,
+    /// Gemini Live behind a caller who speaks G.722: 16 kHz PCM passes up, 24 kHz becomes 16 kHz down.
+    G722,
+    /// The same behind a caller who speaks Opus, coded at 16 kHz.
+    Opus16k,
+    /// The same, encoded with the least effort, as on a worker that falls behind.
+    Opus16kEased,
+    /// The same behind a caller who speaks linear PCM at 16 kHz.
+    L16,
     /// Gemini Live behind a FreeSWITCH fork at 16 kHz: PCM passes untouched up, 24 kHz becomes 16 kHz down.
     ForkGemini,
 }
 
 impl Variant {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::OpenAiPcmu, Self::OpenAiPcma, Self::OpenAiPcm24k, Self::Gemini, Self::ForkGemini];
+    pub const ALL: [Self; 9] = [
+        Self::OpenAiPcmu,
+        Self::OpenAiPcma,
+        Self::OpenAiPcm24k,
+        Self::Gemini,
+        Self::G722,
+        Self::L16,
+        Self::Opus16k,
+        Self::Opus16kEased,
+        Self::ForkGemini,
+    ];
+
+    /// Whether a frame may cost so many nanoseconds up and down.
+    pub fn affords(self, up: f64, down: f64) -> bool {
+        match self {
+            Self::Opus16k => up + down <= 240_000.0, // 1.2 % of a core.
+            Self::Opus16kEased => up + down <= 140_000.0,
+            _ => up.max(down) <= 10_000.0,
+        }
+    }
+
+    /// How hard Opus tries, where it is not the usual.
+    pub(crate) const fn complexity(self) -> Option<u8> {
+        match self {
+            Self::Opus16kEased => Some(0),
+            _ => None,
+        }
+    }
 
     /// Bytes on the wire for 20 ms of the model's voice, at least.
     pub const fn downlink_bytes(self) -> usize {
         match self {
-            Self::OpenAiPcmu | Self::OpenAiPcma | Self::OpenAiPcm24k | Self::Gemini => 172,
+            Self::OpenAiPcmu
+            | Self::OpenAiPcma
+            | Self::OpenAiPcm24k
+            | Self::Gemini
+            | Self::G722 => 172,
+            Self::Opus16k | Self::Opus16kEased => 20,
+            Self::L16 => 652,
             Self::ForkGemini => 640,
         }
     }
@@ -53,15 +93,22 @@ impl Variant {
             Self::OpenAiPcma => "openai pcma pass-through",
             Self::OpenAiPcm24k => "openai pcm 24k",
             Self::Gemini => "gemini pcm 16k up 24k down",
+            Self::G722 => "g722, gemini 16k/24k",
+            Self::Opus16k => "opus at 16k, gemini 16k/24k",
+            Self::Opus16kEased => "same at complexity 0",
+            Self::L16 => "l16 at 16k, gemini 16k/24k",
             Self::ForkGemini => "fork 16k, gemini 16k/24k",
         }
     }
 
     /// How the caller's telephone encodes.
-    pub(crate) const fn law(self) -> Law {
+    pub(crate) const fn codec(self) -> Codec {
         match self {
-            Self::OpenAiPcma => Law::A,
-            Self::OpenAiPcmu | Self::OpenAiPcm24k | Self::Gemini | Self::ForkGemini => Law::Mu,
+            Self::OpenAiPcma => Codec::PCMA,
+            Self::OpenAiPcmu | Self::OpenAiPcm24k | Self::Gemini | Self::ForkGemini => Codec::PCMU,
+            Self::G722 => Codec::G722,
+            Self::Opus16k | Self::Opus16kEased => Codec::Opus(SampleRate::Hz16000),
+            Self::L16 => Codec::L16(SampleRate::Hz16000),
         }
     }
 
@@ -73,7 +120,12 @@ impl Variant {
             Self::OpenAiPcm24k => {
                 (AudioFormat::Pcm16(SampleRate::Hz24000), AudioFormat::Pcm16(SampleRate::Hz24000))
             }
-            Self::Gemini | Self::ForkGemini => {
+            Self::Gemini
+            | Self::G722
+            | Self::Opus16k
+            | Self::Opus16kEased
+            | Self::L16
+            | Self::ForkGemini => {
                 (AudioFormat::Pcm16(SampleRate::Hz16000), AudioFormat::Pcm16(SampleRate::Hz24000))
             }
         }
@@ -123,7 +175,7 @@ impl FramePath {
         wire.open(variant);
         with_core!(&mut call, core => open(core, now));
         match &mut call {
-            Call::Phone(call) => call.answer(now, variant.law()),
+            Call::Phone(call) => call.answer(now, variant.codec()),
             Call::Fork(call) => call.answer(now),
         }
         wire.speak(variant);
@@ -205,6 +257,7 @@ fn agent() -> AgentSpec {
         transfer_timeout: Duration::from_secs(30),
         end_call_drain: Duration::from_secs(2),
         end_call_cancel_on_speech: false,
+        interruption: tandem_call::Interruption::default(),
         max_silence: long,
         max_duration: long,
         transcription: true,

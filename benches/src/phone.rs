@@ -8,7 +8,7 @@ use std::{
 
 use tandem_call::SignalEvent;
 use tandem_exchange::CallCore;
-use tandem_media::{Law, Ptime, SampleRate, g711};
+use tandem_media::{Codec, Encoder, OpusParams, Ptime};
 use tandem_rtp::{Direction, Latching, LegConfig, MediaParams, RtpLeg, RtpPacket};
 
 use crate::{
@@ -22,35 +22,41 @@ pub(crate) struct PhoneCall {
     pub(crate) core: CallCore<RtpLeg>,
     peer: SocketAddr,
     datagrams: Vec<Vec<u8>>,
+    /// Ticks of a packet.
+    ticks: u32,
     next: usize,
 }
 
 impl PhoneCall {
     pub(crate) fn new(now: Instant, variant: Variant, wire: &Rc<Wire>) -> Self {
-        let law = variant.law();
+        let codec = variant.codec();
         let leg = LegConfig {
             ssrc: 1,
             first_sequence: 1,
             first_timestamp: 0,
             cname: "bench".into(),
-            codec: law.into(),
+            codec,
             uplink: variant.formats().0,
             media_timeout: Duration::from_secs(60),
             seed: 1,
         };
-        let core = core(now, RtpLeg::new(now, UNIX_NOW, leg), variant, wire);
+        let mut leg = RtpLeg::new(now, UNIX_NOW, leg);
+        if let Some(complexity) = variant.complexity() {
+            leg.set_complexity(complexity);
+        }
+        let core = core(now, leg, variant, wire);
         let peer = SocketAddr::from(([127, 0, 0, 1], 4_000));
-        Self { core, peer, datagrams: datagrams(law), next: 0 }
+        Self { core, peer, datagrams: datagrams(codec), ticks: codec.clock_hz() / 50, next: 0 }
     }
 
-    pub(crate) fn answer(&mut self, now: Instant, law: Law) {
+    pub(crate) fn answer(&mut self, now: Instant, codec: Codec) {
         let params = MediaParams {
             remote_rtp: self.peer,
             remote_rtcp: self.peer,
             rtcp_mux: true,
-            codec: law.into(),
-            payload_type: if law == Law::Mu { 0 } else { 8 },
-            opus: tandem_media::OpusParams::DEFAULT,
+            codec,
+            payload_type: codec.static_payload_type().unwrap_or(96),
+            opus: OpusParams::DEFAULT,
             telephone_event: Some(101),
             comfort_noise: Some(13),
             ptime: Ptime::MS20,
@@ -65,7 +71,7 @@ impl PhoneCall {
     pub(crate) fn receive(&mut self, now: Instant) {
         let index = self.next % self.datagrams.len();
         let datagram = &mut self.datagrams[index];
-        stamp(datagram, self.next);
+        stamp(datagram, self.next, self.ticks);
         self.next += 1;
         self.core.handle_rtp(now, self.peer, datagram).expect("the datagram is good");
     }
@@ -81,24 +87,23 @@ impl PhoneCall {
 }
 
 /// Packets of something like speech.
-fn datagrams(law: Law) -> Vec<Vec<u8>> {
-    let mut pcm = [0_i16; 160];
-    let mut payload = [0_u8; 160];
+fn datagrams(codec: Codec) -> Vec<Vec<u8>> {
+    let mut encoder = Encoder::new(codec, &OpusParams::DEFAULT).expect("libopus gets memory");
+    let mut pcm = vec![0; codec.rate().samples_per(Ptime::MS20)];
     (0..256_usize)
         .map(|packet| {
-            buzz(packet * 160, SampleRate::Hz8000, &mut pcm);
-            g711::encode(law, &pcm, &mut payload);
-            let mut datagram =
-                vec![0x80, if law == Law::Mu { 0 } else { 8 }, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9];
-            datagram.extend_from_slice(&payload);
+            buzz(packet * pcm.len(), codec.rate(), &mut pcm);
+            let payload_type = codec.static_payload_type().unwrap_or(96);
+            let mut datagram = vec![0x80, payload_type, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9];
+            encoder.encode(&pcm, &mut datagram).expect("every codec takes 20 ms");
             debug_assert!(RtpPacket::parse(&datagram).is_ok());
             datagram
         })
         .collect()
 }
 
-/// Writes sequence number and timestamp of packet `n`.
-fn stamp(datagram: &mut [u8], n: usize) {
+/// Writes sequence number and timestamp of packet `n`, each `ticks` long.
+fn stamp(datagram: &mut [u8], n: usize, ticks: u32) {
     datagram[2..4].copy_from_slice(&(n as u16).to_be_bytes());
-    datagram[4..8].copy_from_slice(&((n * 160) as u32).to_be_bytes());
+    datagram[4..8].copy_from_slice(&(n as u32).wrapping_mul(ticks).to_be_bytes());
 }

@@ -145,7 +145,12 @@ enum Dialect {
 /// What a server says until audio may come.
 fn opening(variant: Variant) -> &'static [&'static str] {
     match variant {
-        Variant::Gemini | Variant::ForkGemini => &[r#"{"setupComplete":{}}"#],
+        Variant::Gemini
+        | Variant::G722
+        | Variant::Opus16k
+        | Variant::Opus16kEased
+        | Variant::L16
+        | Variant::ForkGemini => &[r#"{"setupComplete":{}}"#],
         Variant::OpenAiPcmu => &[
             r#"{"type":"session.created","event_id":"e1","session":{"type":"realtime","id":"s"}}"#,
             r#"{"type":"session.updated","event_id":"e2","session":{"type":"realtime","audio":{"input":{"format":{"type":"audio/pcmu"}},"output":{"format":{"type":"audio/pcmu"}}}}}"#,
@@ -185,7 +190,12 @@ fn dialect(variant: Variant, input: AudioFormat, output: AudioFormat, now: Insta
     };
     let settings = |provider| Arc::new(ModelSettings::new(provider, String::from("key").into()));
     match variant {
-        Variant::Gemini | Variant::ForkGemini => {
+        Variant::Gemini
+        | Variant::G722
+        | Variant::Opus16k
+        | Variant::Opus16kEased
+        | Variant::L16
+        | Variant::ForkGemini => {
             Dialect::Gemini(Box::new(GeminiLive::new(settings(Provider::GeminiLive), spec)))
         }
         Variant::OpenAiPcmu | Variant::OpenAiPcma | Variant::OpenAiPcm24k => Dialect::OpenAi(
@@ -200,7 +210,12 @@ fn delta(variant: Variant, output: AudioFormat) -> Vec<u8> {
         (0..output.bytes_per(Ptime::MS20.duration())).map(|n| (n * 37 % 251) as u8).collect();
     let base64 = base64_simd::STANDARD.encode_to_string(&bytes);
     match variant {
-        Variant::Gemini | Variant::ForkGemini => format!(
+        Variant::Gemini
+        | Variant::G722
+        | Variant::Opus16k
+        | Variant::Opus16kEased
+        | Variant::L16
+        | Variant::ForkGemini => format!(
             r#"{{"serverContent":{{"modelTurn":{{"parts":[{{"inlineData":{{"mimeType":"audio/pcm;rate=24000","data":"{base64}"}}}}]}}}}}}"#
         ),
         Variant::OpenAiPcmu | Variant::OpenAiPcma | Variant::OpenAiPcm24k => format!(

@@ -4,6 +4,9 @@
 //! parsed again came out different. `cargo test -p tandem-fuzz` feeds them seeds and mutations of them;
 //! `cargo-fuzz/` has a target for each.
 
+mod codecs;
+mod srtp;
+
 use std::{
     net::SocketAddr,
     sync::Arc,
@@ -19,11 +22,14 @@ use tandem_rtp::{Direction, Latching, LegConfig, MediaParams, RtcpCompound, RtpL
 use tandem_sip::{message::Message, sdp::SessionDescription, uri::NameAddr};
 use tandem_streams::{Channels, Dialect, ForkLeg, ForkLegConfig, Metadata, StreamShape};
 
+pub use codecs::{comfort_noise, concealer, g722, l16, opus, opus_encoder};
+pub use srtp::{crypto_attribute, handshake};
+
 /// A target: its name and its function.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 13] = [
+pub const TARGETS: [Target; 21] = [
     ("sip_message", sip_message),
     ("sdp", sdp),
     ("name_addr", name_addr),
@@ -36,6 +42,14 @@ pub const TARGETS: [Target; 13] = [
     ("event_json", event_json),
     ("fork_metadata", fork_metadata),
     ("fork_leg", fork_leg),
+    ("crypto_attribute", crypto_attribute),
+    ("handshake", handshake),
+    ("g722", g722),
+    ("opus", opus),
+    ("opus_encoder", opus_encoder),
+    ("l16", l16),
+    ("comfort_noise", comfort_noise),
+    ("concealer", concealer),
     ("machine", tandem_sim::run_events),
 ];
 

@@ -1,6 +1,7 @@
 //! The fuzz targets on a stable toolchain: seeds, and a fixed number of mutations of them.
 
 use tandem_fuzz::{TARGETS, Target};
+use tandem_media::{Codec, Encoder, OpusParams, SampleRate};
 
 /// Mutations of each seed.
 const MUTATIONS: u64 = 3_000;
@@ -70,10 +71,37 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
         "fork_metadata" => text(&[
             r#"{"uuid":"9d1e6a52-7f4c","did":"4930","caller":"+491","variables":{"a":"b","n":5}}|true|true|24000"#,
         ]),
+        "crypto_attribute" => text(&[
+            "1 AES_CM_128_HMAC_SHA1_80 inline:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwd|2^31|1:4 WSH=64",
+        ]),
+        "handshake" => vec![(0..24).collect()],
         "fork_leg" => (0..2).map(|seed| bytes_of(seed, 200)).collect(),
+        "opus" => (0..4).map(opus_packets).collect(),
+        "g722" | "opus_encoder" | "l16" | "comfort_noise" | "concealer" => {
+            (0..4).map(|seed| bytes_of(seed, 300)).collect()
+        }
         "machine" => (0..8).map(|seed| bytes_of(seed, 400)).collect(),
         other => panic!("no seeds for {other}"),
     }
+}
+
+/// What the target reads: a rate, and packets of a tone with a byte for what becomes of them and one for their length.
+fn opus_packets(choice: u8) -> Vec<u8> {
+    let rate = [SampleRate::Hz8000, SampleRate::Hz48000][usize::from(choice % 2)];
+    let params = OpusParams { fec: choice >= 2, ..OpusParams::DEFAULT };
+    let mut encoder = Encoder::new(Codec::Opus(rate), &params).expect("there is memory");
+    encoder.set_loss(0.1);
+    let tone = |n: usize| ((n * 500 / rate.hz() % 2) as i16 * 2 - 1) * 9_000;
+    let sound: Vec<i16> = (0..rate.hz() / 10).map(tone).collect();
+    let mut bytes = vec![choice];
+    for (what, sound) in sound.chunks_exact(rate.hz() / 50).enumerate() {
+        let mut payload = Vec::new();
+        encoder.encode(sound, &mut payload).expect("a packet time of Opus");
+        payload.truncate(255);
+        bytes.extend([what as u8 + 4, payload.len() as u8]);
+        bytes.extend(payload);
+    }
+    bytes
 }
 
 fn bytes_of(seed: u64, length: usize) -> Vec<u8> {

@@ -32,6 +32,7 @@ pub fn agent(models: &[&str]) -> AgentSpec {
         transfer_timeout: Duration::from_secs(30),
         end_call_drain: Duration::from_secs(2),
         end_call_cancel_on_speech: false,
+        interruption: tandem_call::Interruption::default(),
         max_silence: Duration::from_secs(7_200),
         max_duration: Duration::from_secs(7_200),
         transcription: true,

@@ -581,12 +581,13 @@ fn the_ledger_and_the_truncation_tell_what_was_heard() {
         .filter(|message| message["type"] == "conversation.item.truncate")
         .filter_map(|message| message["audio_end_ms"].as_u64())
         .collect();
+    // What was cut fades out over 5 ms.
     call.assert(
-        truncated == [heard_ms],
+        truncated.len() == 1 && (truncated[0]..=truncated[0] + 5).contains(&heard_ms),
         &format!("{heard_ms} ms were heard, {truncated:?} truncated"),
     );
     let [first, second] = &call.outcome.turns[..] else { panic!("{:?}", call.outcome.turns) };
-    call.assert(first.heard_ms == Some(heard_ms as f64), "the ledger knows what was heard");
+    call.assert(first.heard_ms == Some(truncated[0] as f64), "the ledger knows what was heard");
     call.assert(first.barge_in_ms.is_some_and(|ms| ms <= 40.0), "and when it stopped");
     for turn in [first, second] {
         let complete = turn.uplink_ms.is_some()

@@ -20,6 +20,8 @@ pub struct Endpointing {
     pub threshold: f32,
     /// Frames of 16 ms in a row that interrupt the agent.
     pub barge_in_frames: u32,
+    /// Speech over the agent that interrupts it, those frames included: less shows that somebody listens.
+    pub barge_in_speech: Duration,
     /// Speech that makes a turn; less is a noise and is not answered.
     pub min_speech: Duration,
     /// Silence that ends a turn.
@@ -33,6 +35,7 @@ impl Default for Endpointing {
         Self {
             threshold: 0.6,
             barge_in_frames: 3,
+            barge_in_speech: Duration::ZERO,
             min_speech: Duration::from_millis(150),
             end_silence: Duration::from_millis(600),
             max_turn: Duration::from_secs(120),
@@ -58,7 +61,7 @@ pub enum Turn {
 
 /// Finds the caller's turns in 16 kHz audio.
 ///
-/// While the agent speaks, a turn begins after [`Endpointing::barge_in_frames`], so that the agent stops at once. While
+/// While the agent speaks, a turn begins after [`Endpointing::barge_in_frames`] and [`Endpointing::barge_in_speech`]. While
 /// nobody speaks there is no hurry: a turn begins when [`Endpointing::min_speech`] was heard, and noises leave no trace.
 /// Audio is the only clock.
 pub struct Endpointer {
@@ -179,7 +182,10 @@ impl Endpointer {
     fn begin_if_enough(&mut self) -> Option<Turn> {
         let Speech::Beginning { start, frames, run, .. } = self.speech else { return None };
         let enough = match self.agent_speaks {
-            true => run >= self.settings.barge_in_frames,
+            true => {
+                run >= self.settings.barge_in_frames
+                    && FRAME_TIME * frames >= self.settings.barge_in_speech
+            }
             false => FRAME_TIME * frames >= self.settings.min_speech,
         };
         if !enough {
@@ -307,6 +313,21 @@ mod tests {
             Endpointer::new(Endpointing { max_turn: millis(1_600), ..Endpointing::default() });
         endpointer.set_agent_speaks(agent_speaks);
         frames.chars().filter_map(|frame| endpointer.step(frame == '#')).collect()
+    }
+
+    #[test]
+    fn a_patient_agent_is_interrupted_by_so_much_speech() {
+        let heard = |frames: &str| {
+            let patient = Endpointing { barge_in_speech: millis(300), ..Endpointing::default() };
+            let mut endpointer = Endpointer::new(patient);
+            endpointer.set_agent_speaks(true);
+            frames.chars().filter_map(|frame| endpointer.step(frame == '#')).next()
+        };
+        let started = Some(Turn::Started { at: millis(0) });
+        assert_eq!(heard(&"#".repeat(18)), None, "288 ms");
+        assert_eq!(heard(&"#".repeat(19)), started);
+        assert_eq!(heard("########...########...###"), started, "with the gaps of words");
+        assert_eq!(heard(&"############.......".repeat(5)), None, "each of them listens");
     }
 
     #[test]

@@ -114,6 +114,7 @@ impl AttendantSession {
         output: &[FORMAT],
         truncates: true,
         detects_turns: true,
+        interrupts: true,
         turn_pause: Duration::ZERO,
         takes_digits: true,
         resumes: true,

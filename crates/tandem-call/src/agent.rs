@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use crate::{Greet, ToolDeclaration, TransferTarget};
+use crate::{Greet, Interruption, ToolDeclaration, TransferTarget};
 
 /// What happens when a tool answers after its deadline.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -94,6 +94,8 @@ pub struct AgentSpec {
     pub end_call_drain: Duration,
     /// Speech of the caller for 600 ms takes an `end_call` back.
     pub end_call_cancel_on_speech: bool,
+    /// When speech of the caller stops the agent.
+    pub interruption: Interruption,
     /// Hang up after this much silence of the caller.
     pub max_silence: Duration,
     /// Hang up after this long.

@@ -119,6 +119,9 @@ pub enum LegCommand {
     Play { item: ItemId, prompt: Prompt },
     /// Pause playout (hold) or go on with it.
     Pause(bool),
+    /// Fall silent within a packet and keep all that was not heard, or go on at that very sample. Apart from
+    /// [`LegCommand::Pause`]; [`LegCommand::ClearPlayout`] ends it.
+    Duck(bool),
 }
 
 /// Reports of the media of a leg.
@@ -135,6 +138,10 @@ pub enum LegEvent {
     Digit(Digit),
     /// The caller began to speak, by the leg's own voice activity detector.
     SpeechStarted,
+    /// Nothing was heard of a caller who speaks for `ago`: a pause, or the end.
+    SpeechPaused { ago: Duration },
+    /// He is heard again after a pause.
+    SpeechResumed,
     /// The caller fell silent; the last sample of speech arrived `ago`.
     SpeechStopped { ago: Duration },
     /// No RTP for longer than the media time-out.

@@ -6,6 +6,7 @@
 mod agent;
 mod cause;
 mod ids;
+mod interruption;
 mod leg;
 mod machine;
 mod media_leg;
@@ -20,18 +21,20 @@ mod tool;
 pub use agent::{AgentSpec, Greeting, LateResults, TransferRoutes};
 pub use cause::{EndReason, EndedBy, HangupCause};
 pub use ids::{CallId, ItemId, ToolCallId};
+pub use interruption::Interruption;
 pub use leg::{
     Cut, Digit, FilePlayback, LegCommand, LegEvent, Prompt, SignalCommand, SignalEvent,
     TransferKind, TransferMode, TransferOutcome, TransferTarget,
 };
 pub use machine::{CallMachine, CallOutcome, Input, Output, Patience};
-pub use media_leg::{MediaLeg, Origin, UplinkFrame};
+pub use media_leg::{MediaLeg, Origin, Tap, UplinkFrame};
 pub use model::{
     Capabilities, Greet, HistoryTurn, ModelCommand, ModelEvent, ModelFailure, Reaction,
     ResponseEnd, Speaker, Usage,
 };
 pub use record::{
-    CallRecord, LegQuality, Party, ToolRecord, TranscriptTurn, TransferRecord, TurnLedger,
+    BargeIns, CallRecord, LegQuality, Party, RecordingRecord, ToolRecord, TranscriptTurn,
+    TransferRecord, TurnLedger,
 };
 pub use session::{ModelSession, ModelSink, SessionSpec, UplinkStats};
 pub use standard_tools::{STANDARD_TOOLS, standard_tool};

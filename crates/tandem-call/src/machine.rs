@@ -6,6 +6,7 @@
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
+mod barge_in;
 mod digits;
 mod ending;
 mod ledger;
@@ -30,6 +31,7 @@ use std::{
 
 pub use self::outcome::CallOutcome;
 use self::{
+    barge_in::BargeIn,
     digits::{Digits, GROUP_GAP, Way},
     ending::Ending,
     ledger::Ledger,
@@ -160,6 +162,7 @@ enum Phase {
 struct Abilities {
     truncates: bool,
     detects_turns: bool,
+    interrupts: bool,
     turn_pause: Duration,
     takes_digits: bool,
     answers_results: bool,
@@ -187,6 +190,7 @@ pub struct CallMachine {
     /// The model's running answer.
     answering: Answering,
     caller: Caller,
+    barge_in: BargeIn,
     marked: MarkedTurn,
     waiting: Waiting,
     silence: Stopwatch,
@@ -217,6 +221,7 @@ impl CallMachine {
             abilities: Abilities {
                 truncates: false,
                 detects_turns: true,
+                interrupts: true,
                 turn_pause: Duration::ZERO,
                 takes_digits: false,
                 answers_results: true,
@@ -233,6 +238,7 @@ impl CallMachine {
             greeted: false,
             answering: Answering::default(),
             caller: Caller::default(),
+            barge_in: BargeIn::default(),
             marked: MarkedTurn::default(),
             waiting: Waiting::default(),
             silence: Stopwatch::default(),
@@ -262,6 +268,7 @@ impl CallMachine {
         self.abilities = Abilities {
             truncates: capabilities.truncates,
             detects_turns: capabilities.detects_turns,
+            interrupts: capabilities.interrupts,
             turn_pause: capabilities.turn_pause,
             takes_digits: capabilities.takes_digits,
             answers_results: capabilities.answers_results,
@@ -276,7 +283,9 @@ impl CallMachine {
             | Phase::Answering
             | Phase::Talking
             | Phase::LeadingOut(_)
-            | Phase::Transferring => known.is_none_or(|known| known.cut.is_none()),
+            | Phase::Transferring => {
+                known.map_or(!self.answering.refused, |known| known.cut.is_none())
+            }
             Phase::Ending(ending) => known.map_or(!ending.refuses, |known| known.cut.is_none()),
             Phase::Transferred | Phase::Closing(_) | Phase::Ended => false,
         }
@@ -363,7 +372,7 @@ impl CallMachine {
             Timer::Digits => self.send_digits(),
             Timer::Prompt => self.playout.forget_prompts(),
             Timer::TakeBack => self.take_ending_back(now),
-            Timer::Ending | Timer::LeadOut | Timer::Turn => {} // `settle` looks.
+            Timer::Ending | Timer::LeadOut | Timer::Turn | Timer::BargeIn => {} // `settle` looks.
             Timer::Transfer => self.handle_transfer_timeout(now),
             Timer::Closing => self.finish(),
         }
@@ -376,6 +385,8 @@ impl CallMachine {
             LegEvent::PlayoutCleared { cut } => self.handle_playout_cleared(now, &cut),
             LegEvent::Digit(digit) => self.handle_digit(now, digit, Way::Media),
             LegEvent::SpeechStarted => self.handle_caller_started(now),
+            LegEvent::SpeechPaused { ago } => self.barge_in.caller_pauses(now, ago),
+            LegEvent::SpeechResumed => self.handle_caller_resumed(now),
             LegEvent::SpeechStopped { ago } => self.handle_caller_stopped(now, ago),
             LegEvent::MediaTimeout => match self.phase {
                 // The PBX may stop sending while it moves the caller.
@@ -467,6 +478,7 @@ impl CallMachine {
         }
         self.settle_ending(now);
         self.settle_lead_out(now);
+        self.settle_barge_in(now);
         self.settle_turn(now);
         self.settle_waiting(now);
         self.settle_expiry(now);
@@ -491,6 +503,7 @@ impl CallMachine {
     }
 
     fn clear_playout(&mut self) {
+        self.barge_in.end();
         self.playout.clear();
         self.emit(Output::Leg(LegCommand::ClearPlayout));
     }

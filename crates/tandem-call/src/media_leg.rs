@@ -1,8 +1,8 @@
 //! The port to a leg's media: what every leg, whatever it speaks on the wire, gives the core of a call.
 
-use std::time::Instant;
+use std::{fmt, time::Instant};
 
-use tandem_media::AudioFormat;
+use tandem_media::{AudioFormat, SampleRate};
 
 use crate::{ItemId, LegEvent, LegQuality};
 
@@ -32,6 +32,18 @@ pub struct UplinkFrame<'a> {
     pub origin: Origin,
 }
 
+/// Gets a copy of one side of a leg's audio: a recording's ear.
+///
+/// Pieces come in the order of the call's time line; what lies between two of them is silence. It is called on the frame path:
+/// it neither blocks nor allocates.
+pub trait Tap: fmt::Debug + Send {
+    /// Samples at `rate`, the first of which belongs at `at`.
+    fn take_pcm(&mut self, at: Instant, rate: SampleRate, pcm: &[i16]);
+
+    /// Whole samples of `format`, the first of which belongs at `at`.
+    fn take_bytes(&mut self, at: Instant, format: AudioFormat, audio: &[u8]);
+}
+
 /// The media of one call leg as a machine without socket or clock.
 ///
 /// It exists before its peer can be heard; audio played before waits. After each call that may complete something,
@@ -58,6 +70,18 @@ pub trait MediaLeg {
 
     /// Pauses playout, keeping the queue, or goes on with it.
     fn pause(&mut self, now: Instant, paused: bool);
+
+    /// Falls silent at once and keeps all that was not heard, or goes on at the sample where it fell silent. It knows
+    /// nothing of `pause`, and `clear` ends it.
+    fn duck(&mut self, now: Instant, ducked: bool) {
+        let _ = (now, ducked);
+    }
+
+    /// From now on `heard` gets what the leg hears of the caller and `sent` what it really sends to him, each on the call's time
+    /// line: concealment and silence included, without what a barge-in cut off.
+    fn tap(&mut self, heard: Box<dyn Tap>, sent: Box<dyn Tap>) {
+        let _ = (heard, sent);
+    }
 
     /// The next event.
     fn poll_event(&mut self) -> Option<LegEvent>;

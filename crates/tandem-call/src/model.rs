@@ -19,6 +19,8 @@ pub struct Capabilities {
     /// Finds the caller's turns and barge-in by itself. Any other is told of them by [`ModelCommand::TurnStarted`] and
     /// [`ModelCommand::TurnEnded`].
     pub detects_turns: bool,
+    /// Has stopped its own answer when it reports the caller's speech. Any other goes on with it until it is told to stop.
+    pub interrupts: bool,
     /// A model that is told of turns is told of their end after the caller was silent for this long.
     pub turn_pause: Duration,
     /// Wants digits one by one as they are pressed, rather than as a sentence of text.
@@ -151,7 +153,8 @@ impl Usage {
 pub enum ModelEvent {
     /// The session is configured: audio and commands may flow. Comes again after [`ModelCommand::Renew`].
     Ready,
-    /// The caller began to speak: what plays must stop now. Audio the model made before this is already withheld.
+    /// The caller began to speak. A model that [`interrupts`](Capabilities::interrupts) withholds what it made before:
+    /// what plays must stop now. Of any other it is a report.
     SpeechStarted,
     /// The caller's turn ended, as the model heard it.
     SpeechStopped,

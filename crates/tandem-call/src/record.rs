@@ -45,6 +45,17 @@ pub struct TurnLedger {
     pub heard_ms: Option<f64>,
 }
 
+/// What became of the caller's sounds over the agent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct BargeIns {
+    /// The agent fell silent for one of which it was not known yet whether it interrupts.
+    pub hushed: u32,
+    /// It went on at the very sample.
+    pub went_on: u32,
+    /// It was stopped, hushed before or not.
+    pub stopped: u32,
+}
+
 /// One entry of the transcript.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TranscriptTurn {
@@ -126,6 +137,42 @@ pub struct LegQuality {
     pub remote_loss_ratio: Option<f64>,
 }
 
+/// The recording of a call (control API, section 9).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RecordingRecord {
+    /// `rec_` and 32 hex digits of a UUIDv7.
+    pub id: String,
+    /// `available`, or `failed` when there is nothing to play.
+    pub status: &'static str,
+    /// The file.
+    pub path: Option<String>,
+    /// `wav` or `ogg`.
+    pub format: &'static str,
+    /// 2: the caller left, the agent right; 1: both mixed.
+    pub channels: usize,
+    /// Samples per second of the file.
+    pub sample_rate_hz: usize,
+    /// How long it is, pauses included.
+    pub duration_ms: u64,
+    /// Bytes of the file.
+    pub size_bytes: u64,
+    /// RFC 3339, UTC: its first sample.
+    pub started_at: String,
+    /// How much of it is silence because it was paused.
+    pub paused_ms: u64,
+    /// How much of either side is missing because the disk was too slow.
+    pub dropped_ms: u64,
+    /// The file is sealed with a key.
+    pub sealed: bool,
+    /// Why it ended: `call_ended`, `disk_full`, `failed`, `too_long`.
+    pub ended: &'static str,
+    /// What went wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// RFC 3339, UTC: when it will be deleted.
+    pub expires_at: Option<String>,
+}
+
 /// What is kept of a call.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CallRecord {
@@ -172,6 +219,8 @@ pub struct CallRecord {
     pub transfer: Option<TransferRecord>,
     /// Latency of each turn.
     pub turns: Vec<TurnLedger>,
+    /// What became of the caller's sounds over the agent.
+    pub barge_ins: BargeIns,
     /// Model session ready after the INVITE.
     pub model_connect_ms: Option<f64>,
     /// Answer to first agent audio.
@@ -180,8 +229,14 @@ pub struct CallRecord {
     pub end_call_tail_ms: Option<f64>,
     /// Sum over all sessions.
     pub usage: Usage,
+    /// The recording, where one was made or ought to have been.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recording: Option<RecordingRecord>,
     /// What the network did.
     pub quality: LegQuality,
+    /// How the caller's media was protected, by SRTP's name for it (`AES_CM_128_HMAC_SHA1_80`); absent when it was not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub srtp: Option<&'static str>,
     /// X- headers, User-to-User and the like.
     pub variables: BTreeMap<String, String>,
 }

@@ -10,7 +10,11 @@ use tandem_call::{
 use tandem_media::AudioFormat;
 use tandem_rtp::{MediaParams, RtpError, RtpLeg, Transmit};
 
-use crate::{ModelOpener, OpenSession, Opened, Prompts, annotations, written::SpeechWritten};
+use crate::{
+    CallRecording, ModelOpener, OpenSession, Opened, Prompts, RECORDING_TOOLS, annotations,
+    recording::{Announcement, not_recorded},
+    written::SpeechWritten,
+};
 
 /// What a call is made of.
 pub struct CoreConfig<L = RtpLeg> {
@@ -62,6 +66,7 @@ struct Conversation<L> {
     next_item: u64,
     speech_written: SpeechWritten,
     annotates: bool,
+    recording: Option<CallRecording>,
 }
 
 /// What is to be done with the session once it is not being polled.
@@ -88,11 +93,17 @@ impl<L: MediaLeg> CallCore<L> {
                 next_item: 1,
                 speech_written: SpeechWritten::default(),
                 annotates: config.annotates,
+                recording: None,
             },
             ended_uplink: UplinkStats::default(),
         };
         core.settle(now);
         core
+    }
+
+    /// Records the call from its answer on, or from the end of the announcement.
+    pub fn record(&mut self, recording: CallRecording) {
+        self.conversation.recording = Some(recording);
     }
 
     /// Hands the leg what came for it, and carries on what follows.
@@ -109,9 +120,12 @@ impl<L: MediaLeg> CallCore<L> {
 
     /// Takes what signalling reports.
     pub fn handle_signal(&mut self, now: Instant, event: SignalEvent) {
-        if let SignalEvent::Held(held) = event {
-            self.conversation.held = held;
+        if let SignalEvent::Held(held) = event
+            && self.conversation.hold(held, now)
+        {
+            return self.settle(now);
         }
+        let answered = event == SignalEvent::Answered;
         let came_back = matches!(event, SignalEvent::Transfer(TransferOutcome::Failed { .. }));
         if event == SignalEvent::TakenOver {
             self.conversation.annotate(|it| {
@@ -119,6 +133,10 @@ impl<L: MediaLeg> CallCore<L> {
             });
         }
         self.handle_input(now, Input::Signal(event));
+        if answered {
+            self.conversation.announce(now);
+            self.settle(now);
+        }
         if came_back {
             self.conversation
                 .annotate(|_| annotations::outcome(EndReason::CallerHangup, None, &[]));
@@ -139,6 +157,7 @@ impl<L: MediaLeg> CallCore<L> {
     /// Does what is due at `now`.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.conversation.leg.handle_timeout(now);
+        self.conversation.wait_for_announcement(now);
         self.conversation.machine.handle_timeout(now);
         self.settle(now);
     }
@@ -197,6 +216,9 @@ impl<L: MediaLeg> CallCore<L> {
 
     /// Queues the RTCP BYE and ends the session; `poll_session` may be called on to let it close in order.
     pub fn close(&mut self, now: Instant) {
+        if let Some(recording) = &mut self.conversation.recording {
+            recording.end(now);
+        }
         self.conversation.leg.close(now);
         if let Some(Opened { session, .. }) = &mut self.session {
             session.send(now, ModelCommand::Close);
@@ -311,6 +333,7 @@ impl<L: MediaLeg> Conversation<L> {
     }
 
     fn handle_leg_event(&mut self, event: LegEvent) {
+        let Some(event) = self.but_for_the_announcement(event) else { return };
         if let LegEvent::SpeechStopped { ago } = event
             && let Some((arrived, written)) = self.speech_written.last_until(self.now - ago)
         {
@@ -321,6 +344,52 @@ impl<L: MediaLeg> Conversation<L> {
         self.machine.handle(self.now, Input::Leg(event));
         if turn_ended {
             self.annotate(|machine| annotations::transcript(&machine.conversation()));
+        }
+    }
+
+    /// The peer holds us, or does not any more. True: for the machine nothing changes, for the caller hears the announcement.
+    fn hold(&mut self, held: bool, now: Instant) -> bool {
+        let announcing = self.is_announcing();
+        if announcing && let Some(recording) = &mut self.recording {
+            recording.hold(now, held, &mut self.leg);
+        } else {
+            self.held = held;
+        }
+        announcing
+    }
+
+    fn is_announcing(&self) -> bool {
+        self.recording.as_ref().is_some_and(CallRecording::is_announcing)
+    }
+
+    /// The call was answered: records it. While the caller hears the announcement he is on hold for machine and model.
+    fn announce(&mut self, now: Instant) {
+        if let Some(recording) = &mut self.recording
+            && recording.answered(now, &mut self.leg)
+        {
+            self.held = true;
+            self.machine.handle(now, Input::Signal(SignalEvent::Held(true)));
+        }
+    }
+
+    /// What of a leg's event is not about the announcement.
+    fn but_for_the_announcement(&mut self, event: LegEvent) -> Option<LegEvent> {
+        let Some(recording) = &mut self.recording else { return Some(event) };
+        let (event, over) = recording.handle_leg(self.now, event, &mut self.leg);
+        self.end_announcement(self.now, over);
+        event
+    }
+
+    fn wait_for_announcement(&mut self, now: Instant) {
+        let recording = self.recording.as_mut();
+        let over = recording.and_then(|it| it.handle_timeout(now, &mut self.leg));
+        self.end_announcement(now, over);
+    }
+
+    fn end_announcement(&mut self, now: Instant, over: Option<Announcement>) {
+        if let Some(Announcement { held }) = over {
+            self.held = held;
+            self.machine.handle(now, Input::Signal(SignalEvent::Held(held)));
         }
     }
 
@@ -353,12 +422,20 @@ impl<L: MediaLeg> Conversation<L> {
                 self.leg.end_item(self.now, item);
             }
             Output::Leg(LegCommand::ClearPlayout) => self.leg.clear(self.now),
+            Output::Leg(LegCommand::Pause(_)) if self.is_announcing() => {} // Not the announcement.
             Output::Leg(LegCommand::Pause(paused)) => self.leg.pause(self.now, paused),
+            Output::Leg(LegCommand::Duck(ducked)) => self.leg.duck(self.now, ducked),
             Output::Model(command) => self.orders.push_back(SessionOrder::Command(command)),
             Output::OpenModel { index, history, apologise } => {
                 self.orders.push_back(SessionOrder::Open { index, history, apologise });
             }
             Output::Signal(command) => self.signal(command),
+            Output::Tool(call) if RECORDING_TOOLS.contains(&call.name.as_str()) => {
+                let recording = self.recording.as_mut();
+                let outcome = recording.map(|it| it.carry_out(self.now, &call));
+                let outcome = outcome.unwrap_or_else(not_recorded);
+                self.machine.handle(self.now, Input::Tool { id: call.id, outcome });
+            }
             Output::Tool(call) => self.outputs.push_back(CoreOutput::Tool(call)),
             Output::CancelTool(id) => self.outputs.push_back(CoreOutput::CancelTool(id)),
             Output::Ended(outcome) => self.outputs.push_back(CoreOutput::Ended(outcome)),

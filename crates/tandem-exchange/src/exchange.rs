@@ -10,15 +10,17 @@ use std::{
 
 use tandem_attendant::{Script, Voice};
 use tandem_call::{AgentSpec, CallId, HangupCause, Party, Patience, TransferTarget};
-use tandem_media::Codec;
+use tandem_media::{Codec, VoiceSettings};
 use tandem_net::Workers;
-use tandem_sip::{CodecPreference, IncomingCall};
+use tandem_recording::RecordingReport;
+use tandem_sip::{CodecPreference, IncomingCall, LocalSecurity, SrtpPolicy};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::Instrument;
 
 use crate::{
-    CallControl, CallCore, CallIdentity, CoreConfig, MediaPorts, ModelChoice, Prompts, RecordLog,
-    Tools, VendorModels, call_record,
+    CallControl, CallCore, CallIdentity, CallRecording, CoreConfig, MediaPorts, ModelChoice,
+    Prompts, RecordLog, RecordingPlan, Tools, VendorModels, call_record,
+    recording::record_of,
     task::{self, CallPorts, Finished, Line},
 };
 
@@ -46,6 +48,8 @@ pub struct ExchangeSettings {
     pub codecs: Vec<Codec>,
     /// Whose order of codecs decides.
     pub codec_preference: CodecPreference,
+    /// How the media of SIP calls may be protected.
+    pub security: LocalSecurity,
     /// Address RTP sockets are bound to.
     pub media_bind: IpAddr,
     /// Address in SDP, where it is not the one the caller reached us at.
@@ -69,6 +73,12 @@ pub struct AgentProfile {
     pub script: Arc<Script>,
     /// More calls are busy.
     pub max_concurrent_calls: Option<u32>,
+    /// Whether media of its SIP calls may, must or must not be protected, where that is not as for all.
+    pub srtp: Option<SrtpPolicy>,
+    /// How its calls sound.
+    pub audio: VoiceSettings,
+    /// How its calls are recorded, if they are.
+    pub recording: Option<RecordingPlan>,
 }
 
 /// Where a call goes.
@@ -302,6 +312,11 @@ impl Exchange {
         let patience = inner.settings.patience;
         let (finished, outcome) = oneshot::channel();
         let open = Open::count_in(&inner);
+        let mut profile = profile;
+        let begun = (started, identity.started_at);
+        let plan = profile.recording.take();
+        let recording = plan.map(|plan| CallRecording::new(plan, identity.id.as_str(), begun));
+        let (recording, report) = recording.unzip();
         let job = move || async move {
             let AgentProfile { spec, chain, script, .. } = *profile;
             let models =
@@ -310,7 +325,11 @@ impl Exchange {
                 Ok((line, leg)) => {
                     let config =
                         CoreConfig { agent: spec, patience, leg, models, prompts, annotates };
-                    task::run(CallCore::new(started, config), line, ports).await
+                    let mut core = CallCore::new(started, config);
+                    if let Some(recording) = recording {
+                        core.record(recording);
+                    }
+                    task::run(core, line, ports).await
                 }
                 Err(error) => Err(error),
             };
@@ -338,7 +357,7 @@ impl Exchange {
                 }
             };
             drop(counted); // Room for the next call, however long the record takes.
-            inner.keep_record(identity, finished, started).await;
+            inner.keep_record(identity, finished, started, report).await;
         };
         tokio::spawn(finishing.instrument(span));
         Ok(())
@@ -346,9 +365,18 @@ impl Exchange {
 }
 
 impl Inner {
-    async fn keep_record(&self, identity: CallIdentity, finished: Finished, started: Instant) {
-        let Finished { outcome, quality, ended } = finished;
-        let record = call_record(identity, outcome, quality, started, ended);
+    async fn keep_record(
+        &self,
+        identity: CallIdentity,
+        finished: Finished,
+        started: Instant,
+        recording: Option<oneshot::Receiver<RecordingReport>>,
+    ) {
+        let Finished { outcome, quality, srtp, ended } = finished;
+        let mut record = call_record(identity, outcome, quality, srtp, started, ended);
+        if let Some(report) = recording {
+            record.recording = record_of(report).await;
+        }
         tracing::info!(
             end_reason = ?record.end_reason,
             ended_by = ?record.ended_by,

@@ -81,10 +81,15 @@ impl Exchange {
         };
         let (line, last) = (Arc::clone(&call.signalling), Arc::clone(&call.signalling));
         let reports = call.reports;
+        let voice = admitted.profile.audio.clone();
         self.launch(
             admitted,
             About { identity, variables, annotates: true },
-            move |now| Ok((ForkLine::new(now, reports, line), ForkLeg::new(now, config))),
+            move |now| {
+                let mut leg = ForkLeg::new(now, config);
+                leg.set_voice(&voice);
+                Ok((ForkLine::new(now, reports, line), leg))
+            },
             move || {
                 last.order(SignalCommand::HangUp { cause: HangupCause::NormalTemporaryFailure });
             },

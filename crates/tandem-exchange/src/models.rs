@@ -1,6 +1,10 @@
 //! Opens the models of an agent's chain, the offline attendant behind the last.
 
-use std::{collections::BTreeMap, sync::Arc, time::Instant};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tandem_attendant::{AttendantSession, AttendantSpec, Endpointing, Script, Voice};
 use tandem_call::{AgentSpec, HistoryTurn, ItemId, ModelSession, SessionSpec};
@@ -97,18 +101,55 @@ impl ModelOpener for VendorModels {
             voice: self.voice.clone(),
             variables: self.variables.clone(),
             apologise: wanted.apologise,
-            endpointing: Endpointing::default(),
+            endpointing: Endpointing {
+                barge_in_speech: self.agent.interruption.patience().unwrap_or(Duration::MAX),
+                ..Endpointing::default()
+            },
         };
         let session = AttendantSession::open(spec, attendant);
         Opened { session: Box::new(session), input }
     }
 }
 
-/// The leg's own format where the model takes it, so that audio passes untouched; else what the model likes best.
+/// The leg's own format where the model takes it, so that audio passes untouched; else what the model likes best, as far
+/// as it holds the leg's band.
 fn preferred(formats: &[AudioFormat], native: AudioFormat) -> AudioFormat {
-    if formats.contains(&native) { native } else { formats.first().copied().unwrap_or(native) }
+    if formats.contains(&native) {
+        return native;
+    }
+    let holds_the_band = |format: &&AudioFormat| format.rate() >= native.rate();
+    let widest = || formats.iter().max_by_key(|format| format.rate());
+    formats.iter().find(holds_the_band).or_else(widest).copied().unwrap_or(native)
 }
 
-fn unix_now() -> std::time::Duration {
+fn unix_now() -> Duration {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use tandem_media::{Law, SampleRate};
+
+    use super::*;
+
+    #[test]
+    fn a_leg_meets_a_model_without_losing_its_band() {
+        const MU: AudioFormat = AudioFormat::G711(Law::Mu);
+        const NARROW: AudioFormat = AudioFormat::Pcm16(SampleRate::Hz8000);
+        const WIDE: AudioFormat = AudioFormat::Pcm16(SampleRate::Hz16000);
+        const VOICE: AudioFormat = AudioFormat::Pcm16(SampleRate::Hz24000);
+        const FULL: AudioFormat = AudioFormat::Pcm16(SampleRate::Hz48000);
+        for (formats, native, format) in [
+            (&[MU, VOICE][..], MU, MU),
+            (&[MU, VOICE], NARROW, MU),
+            (&[MU, VOICE], WIDE, VOICE),
+            (&[MU, VOICE], VOICE, VOICE),
+            (&[MU, VOICE], FULL, VOICE),
+            (&[WIDE], MU, WIDE),
+            (&[WIDE], FULL, WIDE),
+            (&[], FULL, FULL),
+        ] {
+            assert_eq!(preferred(formats, native), format, "{native:?} of {formats:?}");
+        }
+    }
 }

@@ -12,6 +12,7 @@ pub fn call_record(
     identity: CallIdentity,
     outcome: CallOutcome,
     quality: LegQuality,
+    srtp: Option<&'static str>,
     started: Instant,
     ended: Instant,
 ) -> CallRecord {
@@ -38,17 +39,20 @@ pub fn call_record(
         tools: outcome.tools,
         transfer: outcome.transfer,
         turns: outcome.turns,
+        barge_ins: outcome.barge_ins,
         model_connect_ms: outcome.model_connect_ms,
         first_audio_ms: outcome.first_audio_ms,
         end_call_tail_ms: outcome.end_call_tail_ms,
         usage: outcome.usage,
+        recording: None,
         quality,
+        srtp,
         variables: identity.variables,
     }
 }
 
 /// RFC 3339, UTC, milliseconds.
-fn rfc3339(at: SystemTime) -> String {
+pub(crate) fn rfc3339(at: SystemTime) -> String {
     let timestamp = Timestamp::try_from(at).unwrap_or(Timestamp::UNIX_EPOCH);
     format!("{timestamp:.3}")
 }

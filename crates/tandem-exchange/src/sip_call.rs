@@ -5,10 +5,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use tandem_attendant::AttendantSession;
 use tandem_call::{HangupCause, Party};
-use tandem_media::Codec;
+use tandem_media::{AudioFormat, Codec, SampleRate};
 use tandem_rtp::{LegConfig, RtpLeg};
-use tandem_sip::{CodecPreference, IncomingCall, LocalMedia, Rejection};
+use tandem_sip::{CodecPreference, IncomingCall, LocalMedia, LocalSecurity, Rejection};
 
 use crate::{
     AgentProfile, CallFacts, CallIdentity, Exchange, Refused,
@@ -51,10 +52,15 @@ impl Exchange {
             address: settings.media_address.unwrap_or(call.local),
             rtp_port: media.port,
             rtcp_port: media.port + 1,
-            codecs: codecs(&settings.codecs, &admitted.profile),
+            codecs: codecs(&settings.codecs, input_of(&admitted.profile)),
+            security: LocalSecurity {
+                policy: admitted.profile.srtp.unwrap_or(settings.security.policy),
+                ..settings.security.clone()
+            },
         };
         let codec = likely(&local.codecs, call.offered.as_deref(), settings.codec_preference);
         let config = leg_config(settings.media_timeout, codec);
+        let voice = admitted.profile.audio.clone();
         let dialog = call.dialog.clone();
         let ports = SipPorts {
             media,
@@ -67,7 +73,11 @@ impl Exchange {
         self.launch(
             admitted,
             About { identity, variables, annotates: false },
-            move |now| Ok((SipLine::new(ports)?, RtpLeg::new(now, unix_now(), config))),
+            move |now| {
+                let mut leg = RtpLeg::new(now, unix_now(), config);
+                leg.set_voice(&voice);
+                Ok((SipLine::new(ports)?, leg))
+            },
             move || dialog.hang_up(HangupCause::NormalTemporaryFailure),
         )
     }
@@ -84,28 +94,44 @@ fn rejection(refused: &Refused) -> Rejection {
     }
 }
 
-/// The codecs of SDP, best first: those configured, what the agent's first model takes untouched moved to the front.
-/// All of them, whatever was offered: the peer may change its mind in a re-INVITE.
-fn codecs(configured: &[Codec], profile: &AgentProfile) -> Vec<Codec> {
-    let taken = |codec: &Codec| {
-        profile.chain.first().is_some_and(|model| {
-            tandem_models::capabilities(&model.settings).input.contains(&codec.format())
-        })
-    };
-    let mut codecs = configured.to_vec();
-    codecs.sort_by_key(|codec| !taken(codec)); // Stable: the configured order stays among equals.
+/// The formats that an agent's first model takes from the caller, best first.
+fn input_of(profile: &AgentProfile) -> &'static [AudioFormat] {
+    profile.chain.first().map_or(AttendantSession::CAPABILITIES.input, |model| {
+        tandem_models::capabilities(&model.settings).input
+    })
+}
+
+/// The codecs of SDP, best first: those whose audio a model of these inputs takes as it is, then those with more of the
+/// voice than a telephone's, then the rest. All that are configured, whatever was offered: the peer may change its mind
+/// in a re-INVITE. Opus runs at the model's rate.
+fn codecs(configured: &[Codec], input: &[AudioFormat]) -> Vec<Codec> {
+    let linear = input.iter().find(|format| matches!(format, AudioFormat::Pcm16(_)));
+    let opus = Codec::Opus(linear.map_or(SampleRate::Hz16000, |format| format.rate()));
+    let mut codecs: Vec<Codec> =
+        configured.iter().map(|codec| if codec.is_same_as(opus) { opus } else { *codec }).collect();
+    // Stable: the configured order stays among equals.
+    codecs.sort_by_key(|codec| {
+        let taken = input.contains(&codec.format());
+        (!taken, !taken && codec.rate() == SampleRate::Hz8000)
+    });
     codecs
 }
 
 /// The codec the leg will most likely use.
 fn likely(codecs: &[Codec], offered: Option<&[Codec]>, preference: CodecPreference) -> Codec {
-    let offered = offered.unwrap_or(codecs);
-    let (first, second) = match preference {
-        CodecPreference::Ours => (codecs, offered),
-        CodecPreference::Theirs => (offered, codecs),
+    let is_offered = |codec: &&Codec| {
+        offered.is_none_or(|offered| offered.iter().any(|other| other.is_same_as(**codec)))
     };
-    let common = first.iter().find(|codec| second.contains(codec)).or(first.first());
-    common.copied().unwrap_or(Codec::PCMU)
+    let theirs = || {
+        let ours = |other: &Codec| codecs.iter().find(|codec| codec.is_same_as(*other));
+        offered.into_iter().flatten().find_map(ours)
+    };
+    let ours = || codecs.iter().find(is_offered).or(codecs.first());
+    let codec = match preference {
+        CodecPreference::Ours => ours(),
+        CodecPreference::Theirs => theirs().or_else(ours),
+    };
+    codec.copied().unwrap_or(Codec::PCMU)
 }
 
 /// What prompts and scripts may name: the caller, the dialled number, and each header or variable of the call.
@@ -125,12 +151,66 @@ fn leg_config(media_timeout: Duration, codec: Codec) -> LegConfig {
     let seed = random();
     LegConfig {
         ssrc: seed as u32,
-        first_sequence: (seed >> 32) as u16,
+        first_sequence: (seed >> 32) as u16 & 0x7FFF, // A first rollover that is lost would confuse SRTP (RFC 3711 §3.3.1).
         first_timestamp: (seed >> 48) as u32,
         cname: format!("{:016x}", (seed >> 64) as u64), // Says nothing about the host (RFC 7022).
         codec,
         uplink: codec.format(),
         media_timeout,
         seed: (seed >> 80) as u64,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tandem_media::Law;
+
+    use super::*;
+
+    const PHONE: &[AudioFormat] = &[
+        AudioFormat::G711(Law::Mu),
+        AudioFormat::G711(Law::A),
+        AudioFormat::Pcm16(SampleRate::Hz24000),
+    ];
+    const WIDE: &[AudioFormat] = &[AudioFormat::Pcm16(SampleRate::Hz16000)];
+    const VOICE: &[AudioFormat] = &[AudioFormat::Pcm16(SampleRate::Hz24000)];
+
+    const OPUS: Codec = Codec::Opus(SampleRate::Hz48000);
+    const OPUS_16: Codec = Codec::Opus(SampleRate::Hz16000);
+    const OPUS_24: Codec = Codec::Opus(SampleRate::Hz24000);
+    const L16: Codec = Codec::L16(SampleRate::Hz16000);
+
+    #[test]
+    fn the_codecs_follow_what_the_model_takes() {
+        use Codec as C;
+        const USUAL: &[Codec] = &[C::PCMU, C::PCMA, C::G722, OPUS];
+        for (configured, input, order) in [
+            (USUAL, PHONE, [C::PCMU, C::PCMA, OPUS_24, C::G722].as_slice()),
+            (USUAL, WIDE, &[C::G722, OPUS_16, C::PCMU, C::PCMA]),
+            (USUAL, VOICE, &[OPUS_24, C::G722, C::PCMU, C::PCMA]),
+            (&[C::PCMU, OPUS, L16], WIDE, &[OPUS_16, L16, C::PCMU]),
+            (&[OPUS, C::PCMU], PHONE, &[OPUS_24, C::PCMU]),
+            (&[OPUS, C::PCMU], &PHONE[..2], &[C::PCMU, OPUS_16]),
+            (&[C::PCMA], WIDE, &[C::PCMA]),
+        ] {
+            assert_eq!(codecs(configured, input), order, "{configured:?} for {input:?}");
+        }
+    }
+
+    #[test]
+    fn the_leg_begins_with_what_will_be_negotiated() {
+        let ours = [Codec::G722, OPUS_16, Codec::PCMU];
+        for (offered, preference, codec) in [
+            (None, CodecPreference::Ours, Codec::G722),
+            (None, CodecPreference::Theirs, Codec::G722),
+            (Some([OPUS, Codec::PCMU]), CodecPreference::Ours, OPUS_16),
+            (Some([Codec::PCMU, OPUS]), CodecPreference::Ours, OPUS_16),
+            (Some([Codec::PCMU, OPUS]), CodecPreference::Theirs, Codec::PCMU),
+            (Some([OPUS, Codec::PCMU]), CodecPreference::Theirs, OPUS_16),
+            (Some([Codec::PCMA, L16]), CodecPreference::Theirs, Codec::G722),
+        ] {
+            let offered = offered.as_ref().map(|offered| offered.as_slice());
+            assert_eq!(likely(&ours, offered, preference), codec, "{offered:?} {preference:?}");
+        }
     }
 }

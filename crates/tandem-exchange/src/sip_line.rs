@@ -12,7 +12,7 @@ use tandem_rtp::{Channel, RtpLeg};
 use tandem_sip::{DialogEvent, DialogHandle, LocalMedia, Rejection};
 use tokio::{io::ReadBuf, net::UdpSocket, sync::mpsc};
 
-use crate::{CallCore, ports::PortPair, task::Line};
+use crate::{CallCore, SecureMedia, ports::PortPair, task::Line};
 
 /// Largest datagram taken; RTP of 60 ms of G.711 is 492 bytes.
 const DATAGRAM: usize = 2048;
@@ -43,6 +43,7 @@ pub(crate) struct SipLine {
     call_id: CallId,
     agent_id: String,
     datagram: Box<[u8; DATAGRAM]>,
+    security: SecureMedia,
     signalling_gone: bool,
     malformed: u64,
     unsent: u64,
@@ -58,6 +59,7 @@ impl SipLine {
         Ok(Self {
             rtp,
             rtcp,
+            security: SecureMedia::new(local.security.identity.clone()),
             local,
             dialog,
             events,
@@ -74,7 +76,10 @@ impl SipLine {
         let Some((length, source)) = receive(&self.rtp, cx, &mut self.datagram[..]) else {
             return false;
         };
-        if core.handle_rtp(now, source, &self.datagram[..length]).is_err() {
+        let datagram = &mut self.datagram[..length];
+        if let Some(length) = self.security.unprotect(now, Channel::Rtp, source, datagram)
+            && core.handle_rtp(now, source, &datagram[..length]).is_err()
+        {
             self.malformed += 1;
         }
         true
@@ -84,7 +89,10 @@ impl SipLine {
         let Some((length, source)) = receive(&self.rtcp, cx, &mut self.datagram[..]) else {
             return false;
         };
-        if core.handle_rtcp(now, source, &self.datagram[..length]).is_err() {
+        let datagram = &mut self.datagram[..length];
+        if let Some(length) = self.security.unprotect(now, Channel::Rtcp, source, datagram)
+            && core.handle_rtcp(now, source, &datagram[..length]).is_err()
+        {
             self.malformed += 1;
         }
         true
@@ -95,7 +103,19 @@ impl SipLine {
             return false;
         }
         match self.events.poll_recv(cx) {
-            Poll::Ready(Some(DialogEvent::Media(params))) => core.handle_media(now, params),
+            Poll::Ready(Some(DialogEvent::Security(security))) => {
+                if security.is_sdes() {
+                    tracing::info!(
+                        "the keys of the call's SRTP came in SIP without TLS: whoever reads that can listen"
+                    );
+                }
+                self.security.agree(now, security);
+            }
+            Poll::Ready(Some(DialogEvent::Media(params))) => {
+                if let Some(params) = self.security.negotiate(now, params) {
+                    core.handle_media(now, params);
+                }
+            }
             Poll::Ready(Some(DialogEvent::Signal(event))) => core.handle_signal(now, event),
             Poll::Ready(Some(DialogEvent::Ringing | DialogEvent::Failed { .. })) => {} // Of outgoing calls only.
             Poll::Ready(None) => {
@@ -109,6 +129,28 @@ impl SipLine {
     }
 }
 
+impl SipLine {
+    /// Carries a handshake on; without one there is nothing to do.
+    fn shake_hands(&mut self, core: &mut CallCore, now: Instant) {
+        while let Some((channel, handshake)) = self.security.poll_handshake() {
+            let socket = match channel {
+                Channel::Rtp => &self.rtp,
+                Channel::Rtcp => &self.rtcp,
+            };
+            if socket.try_send_to(&handshake.bytes, handshake.destination).is_err() {
+                self.unsent += 1; // It is sent again when its time comes.
+            }
+        }
+        if let Some(params) = self.security.poll_media() {
+            core.handle_media(now, params);
+        }
+        if let Some(error) = self.security.take_failure() {
+            tracing::warn!(%error, "no protected media: the call ends");
+            self.dialog.hang_up(HangupCause::IncompatibleDestination);
+        }
+    }
+}
+
 impl Line for SipLine {
     type Leg = RtpLeg;
 
@@ -119,20 +161,40 @@ impl Line for SipLine {
     }
 
     fn transmit(&mut self, core: &mut CallCore, now: Instant) {
+        self.shake_hands(core, now);
         let mut sent = false;
         while let Some(transmit) = core.poll_transmit(now) {
             let socket = match transmit.channel {
                 Channel::Rtp => &self.rtp,
                 Channel::Rtcp => &self.rtcp,
             };
-            if socket.try_send_to(transmit.bytes, transmit.destination).is_err() {
+            sent = true;
+            let Some(bytes) = self.security.protect(transmit.channel, transmit.bytes) else {
+                continue;
+            };
+            if socket.try_send_to(bytes, transmit.destination).is_err() {
                 self.unsent += 1; // A full socket buffer or an unreachable peer: late audio is worth nothing.
             }
-            sent = true;
         }
         if sent {
             core.after_transmit(now);
         }
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.security.poll_timeout()
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        self.security.handle_timeout(now);
+    }
+
+    fn srtp(&self) -> Option<&'static str> {
+        self.security.profile()
+    }
+
+    fn set_complexity(&mut self, core: &mut CallCore, complexity: u8) {
+        core.leg().set_complexity(complexity);
     }
 
     fn signal(&mut self, _core: &mut CallCore, _now: Instant, command: SignalCommand) {
@@ -153,6 +215,10 @@ impl Line for SipLine {
 
 impl Drop for SipLine {
     fn drop(&mut self) {
+        let counters = self.security.counters();
+        if counters != tandem_srtp::SecurityCounters::default() {
+            tracing::debug!(call_id = %self.call_id, ?counters, "datagrams not believed or not sent");
+        }
         if self.malformed + self.unsent > 0 {
             let (malformed, unsent) = (self.malformed, self.unsent);
             tracing::debug!(call_id = %self.call_id, malformed, unsent, "datagrams ignored or not sent");

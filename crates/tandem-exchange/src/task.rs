@@ -9,7 +9,7 @@ use std::{
 };
 
 use tandem_call::{
-    CallId, CallOutcome, EndReason, EndedBy, HangupCause, Input, LegQuality, MediaLeg,
+    BargeIns, CallId, CallOutcome, EndReason, EndedBy, HangupCause, Input, LegQuality, MediaLeg,
     SignalCommand, ToolCallId, ToolOutcome, Usage,
 };
 use tandem_net::PacingTimer;
@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     CallControl, CallCore, CoreOutput, ToolReply, Tools,
+    load::Load,
     quality_watch::{Change, QualityWatch},
 };
 
@@ -43,6 +44,22 @@ pub(crate) trait Line {
     /// Sends what the leg has for its peer at `now`.
     fn transmit(&mut self, core: &mut CallCore<Self::Leg>, now: Instant);
 
+    /// When [`Self::handle_timeout`] is due; none = never.
+    fn poll_timeout(&self) -> Option<Instant> {
+        None
+    }
+
+    /// Does what is due at `now`; what is to be sent is taken by [`Self::transmit`].
+    fn handle_timeout(&mut self, _now: Instant) {}
+
+    /// The protection profile of its media, as SDP spells it.
+    fn srtp(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// Encodes with this complexity from now on, 0 to 10, where the media's codec has one.
+    fn set_complexity(&mut self, _core: &mut CallCore<Self::Leg>, _complexity: u8) {}
+
     /// Passes an order on to signalling.
     fn signal(&mut self, core: &mut CallCore<Self::Leg>, now: Instant, command: SignalCommand);
 }
@@ -61,6 +78,7 @@ pub(crate) struct CallPorts {
 pub(crate) struct Finished {
     pub(crate) outcome: CallOutcome,
     pub(crate) quality: LegQuality,
+    pub(crate) srtp: Option<&'static str>,
     pub(crate) ended: Instant,
 }
 
@@ -77,6 +95,7 @@ impl Finished {
             tools: Vec::new(),
             transfer: None,
             turns: Vec::new(),
+            barge_ins: BargeIns::default(),
             usage: Usage::default(),
             model_connect_ms: None,
             first_audio_ms: None,
@@ -84,7 +103,8 @@ impl Finished {
             models: Vec::new(),
             model_failures: Vec::new(),
         };
-        Self { outcome, quality: LegQuality::default(), ended: Instant::now().max(started) }
+        let ended = Instant::now().max(started);
+        Self { outcome, quality: LegQuality::default(), srtp: None, ended }
     }
 }
 
@@ -104,7 +124,7 @@ pub(crate) async fn run<W: Line>(
     if closing.await.is_err() {
         tracing::debug!(call_id = %task.ports.call_id, "the model's socket did not close in time");
     }
-    Ok(Finished { outcome: *outcome, quality, ended })
+    Ok(Finished { outcome: *outcome, quality, srtp: task.line.srtp(), ended })
 }
 
 fn poll_closed<L: MediaLeg>(cx: &mut Context<'_>, core: &mut CallCore<L>) -> Poll<()> {
@@ -123,6 +143,7 @@ struct CallTask<W> {
     tool_outcomes: mpsc::Receiver<(ToolCallId, ToolOutcome)>,
     tool_inbox: mpsc::Sender<(ToolCallId, ToolOutcome)>,
     quality: QualityWatch,
+    load: Load,
     control_gone: bool,
 }
 
@@ -131,7 +152,9 @@ impl<W: Line> CallTask<W> {
         let (tool_inbox, tool_outcomes) = mpsc::channel(TOOL_INBOX);
         let timer = PacingTimer::new()?;
         let quality = QualityWatch::new(Instant::now());
-        Ok(Self { line, ports, timer, tool_outcomes, tool_inbox, quality, control_gone: false })
+        let load = Load::default();
+        let control_gone = false;
+        Ok(Self { line, ports, timer, tool_outcomes, tool_inbox, quality, load, control_gone })
     }
 
     /// One round over everything that can wake the call. Every source is polled until it is pending, so that its waker
@@ -157,6 +180,7 @@ impl<W: Line> CallTask<W> {
             progress |= self.poll_tools(cx, core, now);
             progress |= core.poll_session(cx, now);
             core.note_written(Instant::now());
+            self.note_load(core, now);
             self.line.transmit(core, now);
             while let Some(output) = core.poll_output() {
                 progress = true;
@@ -164,7 +188,8 @@ impl<W: Line> CallTask<W> {
                     return Poll::Ready(outcome);
                 }
             }
-            if let Some(at) = core.poll_timeout()
+            let due = [core.poll_timeout(), self.line.poll_timeout()].into_iter().flatten().min();
+            if let Some(at) = due
                 && let Err(error) = self.timer.set(at)
             {
                 tracing::error!(call_id = %self.ports.call_id, %error, "the pacing timer failed");
@@ -191,12 +216,26 @@ impl<W: Line> CallTask<W> {
             }
             progress = true;
         }
+        if self.line.poll_timeout().is_some_and(|at| at <= now) {
+            self.line.handle_timeout(now);
+            progress = true;
+        }
         if progress || core.poll_timeout().is_some_and(|at| at <= now) {
             core.handle_timeout(now);
             self.watch_quality(core, now);
             progress = true;
         }
         progress
+    }
+
+    /// Takes note of how late the packet is that is about to be sent, if one is due.
+    fn note_load(&mut self, core: &mut CallCore<W::Leg>, now: Instant) {
+        if let Some(due) = core.leg().next_send().filter(|due| *due <= now)
+            && let Some(complexity) = self.load.note(now, due)
+        {
+            tracing::debug!(complexity, "the worker's load changed");
+            self.line.set_complexity(core, complexity);
+        }
     }
 
     fn watch_quality(&mut self, core: &CallCore<W::Leg>, now: Instant) {

@@ -50,6 +50,7 @@ impl Call {
             transfer_timeout: Duration::from_secs(30),
             end_call_drain: Duration::from_secs(2),
             end_call_cancel_on_speech: false,
+            interruption: tandem_call::Interruption::default(),
             max_silence: Duration::from_secs(600),
             max_duration: Duration::from_secs(3_600),
             transcription: true,

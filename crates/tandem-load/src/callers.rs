@@ -8,8 +8,8 @@ use std::{
 use tandem_call::{HangupCause, SignalEvent};
 use tandem_media::Codec;
 use tandem_sip::{
-    DialogEvent, DialogHandle, Listener, LocalMedia, OutgoingCall, SipEndpoint, SipHandle,
-    SipSettings, Transport,
+    DialogEvent, DialogHandle, Listener, LocalMedia, LocalSecurity, OutgoingCall, SipEndpoint,
+    SipHandle, SipSettings, Transport,
 };
 use tokio::{
     sync::mpsc,
@@ -66,6 +66,7 @@ impl Callers {
             rtp_port: rtp.local_addr()?.port(),
             rtcp_port: rtcp.local_addr()?.port(),
             codecs: vec![Codec::PCMU],
+            security: LocalSecurity::default(),
         };
         let mut callers = Self { endpoint, calls: Vec::new(), set_up: Vec::new(), _rtcp: rtcp };
         for number in 0..count {
@@ -124,7 +125,7 @@ async fn answered(
             DialogEvent::Signal(SignalEvent::Answered) => answered = true,
             DialogEvent::Failed { status, reason } => return Err(format!("{status} {reason}")),
             last if last.is_last() => return Err("hung up at once".into()),
-            DialogEvent::Ringing | DialogEvent::Signal(_) => {}
+            DialogEvent::Ringing | DialogEvent::Security(_) | DialogEvent::Signal(_) => {}
         }
         if let (Some(remote), true) = (remote, answered) {
             return Ok(Call { dialog, events, remote });

@@ -131,7 +131,7 @@ pub(crate) fn tone_samples(length: usize, rate: u32) -> Vec<i16> {
 
 #[cfg(test)]
 mod tests {
-    use tandem_media::VoiceActivity;
+    use tandem_media::{SampleRate, VoiceActivity};
 
     use super::*;
 
@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn a_marked_silence_is_no_speech() {
-        let mut activity = VoiceActivity::new();
+        let mut activity = VoiceActivity::new(SampleRate::Hz8000);
         let (mut frame, mut pcm) = (silence(), [0; FRAME]);
         for number in 0..500 {
             Marker { call: 99, number, frame: 0 }.write(Way::Up, &mut frame);
@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn samples_marked_in_silence_are_no_speech() {
-        let mut activity = VoiceActivity::new();
+        let mut activity = VoiceActivity::new(SampleRate::Hz8000);
         for number in 0..500 {
             let mut frame = [0; PCM_FRAME];
             frame[..PCM_LEN].copy_from_slice(&Marker { call: 99, number, frame: 0 }.to_pcm());

@@ -1,6 +1,14 @@
 //! The codecs of RTP audio, as words: name, clock, sample rate.
 
-use crate::{AudioFormat, Law, SampleRate};
+mod decoder;
+mod encoder;
+mod error;
+
+use crate::{AudioFormat, Law, Ptime, SampleRate};
+
+pub use decoder::Decoder;
+pub use encoder::Encoder;
+pub use error::CodecError;
 
 /// A codec of RTP audio, mono.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -68,6 +76,14 @@ impl Codec {
         }
     }
 
+    /// The packet time nearest to `wanted` in which it can be sent: Opus knows no packets of 30 and 50 ms.
+    pub fn nearest_ptime(self, wanted: Ptime) -> Ptime {
+        match (self, wanted.millis()) {
+            (Self::Opus(_), 30 | 50) => Ptime::nearest(wanted.millis() as u32 - 10),
+            _ => wanted,
+        }
+    }
+
     /// Whether both are the same codec to a peer, who does not see the rate at which we run Opus.
     pub fn is_same_as(self, other: Self) -> bool {
         match (self, other) {
@@ -123,5 +139,13 @@ mod tests {
         }
         assert!(Codec::Opus(SampleRate::Hz8000).is_same_as(Codec::Opus(SampleRate::Hz48000)));
         assert!(!Codec::L16(SampleRate::Hz8000).is_same_as(Codec::L16(SampleRate::Hz16000)));
+    }
+    #[test]
+    fn opus_has_no_packets_of_30_and_50_ms() {
+        for (wanted, opus) in [(10, 10), (20, 20), (30, 20), (40, 40), (50, 40), (60, 60)] {
+            let ptime = Ptime::nearest(wanted);
+            assert_eq!(Codec::Opus(SampleRate::Hz8000).nearest_ptime(ptime).millis(), opus);
+            assert_eq!(Codec::G722.nearest_ptime(ptime), ptime);
+        }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::g711;
+
 /// Samples per second of mono PCM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum SampleRate {
@@ -129,6 +131,44 @@ impl AudioFormat {
         self.rate().duration_of(bytes / self.bytes_per_sample())
     }
 
+    /// The byte that makes silence of a buffer.
+    pub const fn silence(self) -> u8 {
+        match self {
+            Self::G711(law) => law.silence(),
+            Self::Pcm16(_) => 0,
+        }
+    }
+
+    /// Appends samples of this format's rate to `bytes`.
+    pub fn write(self, pcm: &[i16], bytes: &mut Vec<u8>) {
+        let start = bytes.len();
+        bytes.resize(start + pcm.len() * self.bytes_per_sample(), 0);
+        match self {
+            Self::G711(law) => {
+                g711::encode(law, pcm, &mut bytes[start..]);
+            }
+            Self::Pcm16(_) => {
+                for (bytes, sample) in bytes[start..].as_chunks_mut::<2>().0.iter_mut().zip(pcm) {
+                    *bytes = sample.to_le_bytes();
+                }
+            }
+        }
+    }
+
+    /// Reads `bytes`, whole samples, into `pcm`, which becomes as long.
+    pub fn read(self, bytes: &[u8], pcm: &mut Vec<i16>) {
+        match self {
+            Self::G711(law) => {
+                pcm.resize(bytes.len(), 0);
+                g711::decode(law, bytes, pcm);
+            }
+            Self::Pcm16(_) => {
+                pcm.clear();
+                pcm.extend(bytes.as_chunks::<2>().0.iter().map(|bytes| i16::from_le_bytes(*bytes)));
+            }
+        }
+    }
+
     /// Bytes that `duration` takes, whole samples.
     pub const fn bytes_per(self, duration: Duration) -> usize {
         (duration.as_nanos() as usize / 1000 * self.rate().hz() / 1_000_000)
@@ -152,6 +192,21 @@ mod tests {
             assert_eq!(format.bytes_per(Ptime::MS20.duration()), bytes);
             assert_eq!(format.duration_of(bytes), Ptime::MS20.duration());
         }
+    }
+
+    #[test]
+    fn samples_are_written_and_read_back() {
+        let pcm = [0, 1_000, -1_000, i16::MIN, i16::MAX];
+        let (mut bytes, mut read) = (vec![7], Vec::new());
+        AudioFormat::Pcm16(SampleRate::Hz24000).write(&pcm, &mut bytes);
+        assert_eq!(bytes[..5], [7, 0, 0, 0xE8, 3]);
+        AudioFormat::Pcm16(SampleRate::Hz24000).read(&bytes[1..], &mut read);
+        assert_eq!(read, pcm);
+        let law = AudioFormat::G711(Law::Mu);
+        bytes.clear();
+        law.write(&pcm, &mut bytes);
+        law.read(&bytes, &mut read);
+        assert_eq!((bytes.len(), read[0], bytes[0]), (5, 0, law.silence()));
     }
 
     #[test]

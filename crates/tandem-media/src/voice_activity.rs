@@ -1,45 +1,38 @@
-//! Finds where somebody speaks in 8 kHz audio, by its energy over the noise.
+//! Finds where somebody speaks, in audio of any rate and over noise of any kind.
 
-use std::time::Duration;
+mod background;
+mod bands;
+mod echo_guard;
+
+use std::time::{Duration, Instant};
 
 use crate::SampleRate;
+use background::Background;
+use bands::{BLOCK, Bands, Block};
+use echo_guard::{EchoGuard, Origin};
 
-/// Samples judged at a time: 10 ms.
-const BLOCK: usize = 80;
 /// Blocks of speech, less those without, after which somebody speaks: 50 ms.
 const ONSET_BLOCKS: u32 = 5;
-/// Samples without speech after which nobody speaks any more: 200 ms.
+/// .. and so many where it may as well be the agent's own voice: 120 ms.
+const UNSURE_BLOCKS: u32 = 12;
+/// Samples at 8 kHz without speech after which nobody speaks any more: 200 ms.
 const HANGOVER: usize = 1_600;
-/// The noise floor is the least energy of this many windows ..
-const WINDOWS: usize = 8;
-/// .. of this many blocks each: of 2 s together, in which speech takes a breath and a hum does not.
-const WINDOW_BLOCKS: u32 = 25;
-/// What stands this far above the noise floor is speech: 9 dB.
-const ABOVE_NOISE: f32 = 7.94;
 /// Below this mean square nothing is speech: -45 dBFS of a full-scale sine.
 const QUIETEST_SPEECH: f32 = 16_978.0;
-/// The noise floor before anything quieter is heard: -42 dBFS, so that a noisy line does not begin with speech.
-const FIRST_FLOOR: f32 = 33_874.0;
-/// The pole of the high-pass: -3 dB at 127 Hz, so that mains hum and offsets count little.
-const HIGH_PASS: f32 = 0.9;
 
-/// A detector of speech in a stream of mono `i16` PCM at 8 kHz, in frames of any length.
+/// A detector of speech in a stream of mono `i16` PCM, in frames of any length.
 ///
-/// It compares the energy of 10 ms with the lowest of the last two seconds. Speech begins after 50 ms of it and ends after 200 ms
-/// without; a sound that goes on unchanged becomes the noise after two seconds.
+/// It compares the levels of thirteen bands in each 10 ms with those of the background, which it follows, and asks for the more
+/// the livelier that background is: steady noise is left by little, voices in the room by much. Speech begins after 50 ms of it
+/// and ends after 200 ms without; a sound that goes on unchanged becomes the background after two seconds.
 #[derive(Debug)]
 pub struct VoiceActivity {
-    last_input: f32,
-    last_output: f32,
-    /// Energy and count of the samples of the block not yet complete.
-    energy: f32,
-    filled: usize,
-    /// The least block energy of each window, the current one at `window`.
-    minima: [f32; WINDOWS],
-    window: usize,
-    window_blocks: u32,
+    bands: Bands,
+    background: Background,
+    guard: Option<Box<EchoGuard>>,
     onset: u32,
     speaking: bool,
+    /// Samples at 8 kHz since the last block of speech.
     silence: usize,
 }
 
@@ -55,26 +48,43 @@ pub enum Activity {
     },
 }
 
-impl Default for VoiceActivity {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl VoiceActivity {
-    /// A detector that has heard nothing yet.
-    pub fn new() -> Self {
+    /// A detector for audio of `rate` that has heard nothing yet.
+    pub fn new(rate: SampleRate) -> Self {
         Self {
-            last_input: 0.0,
-            last_output: 0.0,
-            energy: 0.0,
-            filled: 0,
-            minima: [FIRST_FLOOR; WINDOWS],
-            window: 0,
-            window_blocks: 0,
+            bands: Bands::new(rate),
+            background: Background::new(),
+            guard: None,
             onset: 0,
             speaking: false,
             silence: 0,
+        }
+    }
+
+    /// The audio is of `rate` from now on; what was learnt of the background stays.
+    pub fn set_rate(&mut self, rate: SampleRate) {
+        self.bands.set_rate(rate);
+    }
+
+    /// Whether what was played is to be told from what the caller says, from now on: for callers who listen by loudspeaker.
+    ///
+    /// [`played`](Self::played) is to be told what was sent to the caller, and [`process_at`](Self::process_at) when it was that
+    /// something was heard. What comes back of it within half a second is no speech, unless it is louder than it should be.
+    pub fn guard_against_echo(&mut self, wanted: bool) {
+        if wanted != self.is_guarded() {
+            self.guard = wanted.then(|| Box::new(EchoGuard::new()));
+        }
+    }
+
+    /// Whether what was played makes a difference.
+    pub fn is_guarded(&self) -> bool {
+        self.guard.is_some()
+    }
+
+    /// Tells what was sent to the caller, of any rate; its first sample left at `at`.
+    pub fn played(&mut self, at: Instant, rate: SampleRate, pcm: &[i16]) {
+        if let Some(guard) = &mut self.guard {
+            guard.play(at, rate, pcm);
         }
     }
 
@@ -82,21 +92,12 @@ impl VoiceActivity {
     ///
     /// A frame in which speech stops and starts again, or the other way round, changes nothing.
     pub fn process(&mut self, pcm: &[i16]) -> Option<Activity> {
-        let before = self.speaking;
-        let mut rest = pcm;
-        while !rest.is_empty() {
-            let (now, later) = rest.split_at(rest.len().min(BLOCK - self.filled));
-            self.add(now);
-            rest = later;
-        }
-        match (before, self.speaking) {
-            (false, true) => Some(Activity::Started),
-            (true, false) => {
-                let silence = SampleRate::Hz8000.duration_of(self.silence + self.filled);
-                Some(Activity::Stopped { silence })
-            }
-            _ => None,
-        }
+        self.listen(None, pcm)
+    }
+
+    /// As [`process`](Self::process), for samples the last of which was heard at `at`.
+    pub fn process_at(&mut self, at: Instant, pcm: &[i16]) -> Option<Activity> {
+        self.listen(Some(at), pcm)
     }
 
     /// Whether somebody speaks, by the last complete block; pauses of up to 200 ms belong to the speech.
@@ -104,49 +105,69 @@ impl VoiceActivity {
         self.speaking
     }
 
-    /// Adds samples of one block, high-passed.
-    fn add(&mut self, pcm: &[i16]) {
-        for &sample in pcm {
-            let input = f32::from(sample);
-            self.last_output = input - self.last_input + HIGH_PASS * self.last_output;
-            self.last_input = input;
-            self.energy += self.last_output * self.last_output;
-        }
-        self.filled += pcm.len();
-        if self.filled == BLOCK {
-            let energy = self.energy / BLOCK as f32;
-            (self.energy, self.filled) = (0.0, 0);
-            self.judge(energy);
+    /// For how long nothing but silence was heard: zero while the last complete block was speech.
+    pub fn quiet(&self) -> Duration {
+        match self.silence {
+            0 => Duration::ZERO,
+            silence => SampleRate::Hz8000.duration_of(silence + self.bands.filled()),
         }
     }
 
-    fn judge(&mut self, energy: f32) {
-        let floor = self.minima.iter().copied().fold(f32::INFINITY, f32::min);
-        if energy > QUIETEST_SPEECH.max(floor * ABOVE_NOISE) {
+    fn listen(&mut self, end: Option<Instant>, pcm: &[i16]) -> Option<Activity> {
+        let before = self.speaking;
+        let mut rest = pcm;
+        while !rest.is_empty() {
+            let (taken, block) = self.bands.take(rest);
+            rest = &rest[taken..];
+            if let Some(block) = block {
+                let left = self.bands.duration_of(rest.len());
+                self.judge(end.and_then(|end| end.checked_sub(left)), &block);
+            }
+        }
+        match (before, self.speaking) {
+            (false, true) => Some(Activity::Started),
+            (true, false) => Some(Activity::Stopped { silence: self.quiet() }),
+            _ => None,
+        }
+    }
+
+    fn judge(&mut self, end: Option<Instant>, block: &Block) {
+        let mut onset_blocks = ONSET_BLOCKS;
+        let mut above =
+            block.power > QUIETEST_SPEECH && self.background.is_left(block, None, self.speaking);
+        let heard = above;
+        if let (Some(guard), Some(end)) = (&mut self.guard, end) {
+            match guard.hear(end, block, self.background.levels(), above) {
+                Origin::Caller => {}
+                Origin::Louder(than) => {
+                    above = above && self.background.is_left(block, Some(&than), self.speaking);
+                }
+                Origin::Unsure => onset_blocks = UNSURE_BLOCKS,
+                Origin::Echo => above = false,
+            }
+        }
+        if above {
             self.silence = 0;
-            self.onset = (self.onset + 1).min(ONSET_BLOCKS);
-            self.speaking |= self.onset == ONSET_BLOCKS;
+            self.onset = (self.onset + 1).min(UNSURE_BLOCKS);
+            self.speaking |= self.onset >= onset_blocks;
         } else {
-            self.silence += BLOCK;
-            self.onset = self.onset.saturating_sub(1);
+            self.silence = (self.silence + BLOCK).min(usize::MAX / 2);
+            self.onset = self.onset.min(ONSET_BLOCKS).saturating_sub(1);
             if self.silence >= HANGOVER {
                 self.speaking = false;
                 self.onset = 0;
             }
         }
-        self.track_floor(energy);
+        // An echo is no part of the background, and would make it a lively one.
+        self.background.learn(block, heard, self.speaking || heard && !above);
     }
+}
 
-    fn track_floor(&mut self, energy: f32) {
-        let minimum = &mut self.minima[self.window];
-        *minimum = minimum.min(energy);
-        self.window_blocks += 1;
-        if self.window_blocks == WINDOW_BLOCKS {
-            self.window_blocks = 0;
-            self.window = (self.window + 1) % WINDOWS;
-            self.minima[self.window] = f32::INFINITY;
-        }
-    }
+/// An instant to count virtual time from.
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests need an instant to begin with, any")]
+fn some_instant() -> Instant {
+    Instant::now()
 }
 
 #[cfg(test)]
@@ -200,7 +221,7 @@ mod tests {
 
     /// Changes with the time in milliseconds at the end of the frame that brought them.
     fn changes(pcm: &[i16], frame: usize) -> Vec<(usize, Activity)> {
-        let mut detector = VoiceActivity::new();
+        let mut detector = VoiceActivity::new(SampleRate::Hz8000);
         let mut samples = 0;
         let mut found = Vec::new();
         for piece in pcm.chunks(frame) {
@@ -257,13 +278,18 @@ mod tests {
 
     #[test]
     fn a_loud_hum_becomes_the_noise() {
-        for pcm in [tone(400.0, -15.0, 10_000), tone(50.0, -10.0, 10_000), noise(-20.0, 10_000)] {
-            let found = changes(&pcm, FRAME);
-            let [(40..=60, Activity::Started), (stopped, Activity::Stopped { .. })] = found[..]
+        for pcm in [tone(400.0, -15.0, 10_000), tone(200.0, -10.0, 10_000), noise(-20.0, 10_000)] {
+            if let Some((stopped, last)) = changes(&pcm, FRAME).last() {
+                let is_over = matches!(last, Activity::Stopped { .. });
+                assert!(is_over && *stopped < 2_500, "from the start: {last:?} at {stopped}");
+            }
+            let found = changes(&[vec![0; 16_000], pcm].concat(), FRAME);
+            let [(2_040..=2_060, Activity::Started), (stopped, Activity::Stopped { .. })] =
+                found[..]
             else {
                 panic!("{found:?}");
             };
-            assert!((1_700..=2_500).contains(&stopped), "{stopped}");
+            assert!((2_600..=4_500).contains(&stopped), "{stopped}");
         }
     }
 
@@ -308,7 +334,7 @@ mod tests {
 
     #[test]
     fn a_frame_that_ends_as_it_began_changes_nothing() {
-        let mut detector = VoiceActivity::new();
+        let mut detector = VoiceActivity::new(SampleRate::Hz8000);
         assert_eq!(
             detector.process(&[vec![0; 800], speech(-20.0, 160), vec![0; 8_000]].concat()),
             None

@@ -6,7 +6,9 @@ use std::{
 };
 
 use tandem_media::{
-    Concealer, DtmfDetector, Law, Playout, Resampler, SampleRate, VoiceActivity, g711,
+    Ambience, AmbienceSettings, AmbientSound, AudioFormat, Codec, ComfortNoise, Concealer,
+    Conditioner, Decoder, DtmfDetector, Encoder, GainControl, Law, OpusParams, Playout, Ptime,
+    Resampler, Room, SampleRate, VoiceActivity, VoiceSettings, g711,
 };
 
 thread_local! {
@@ -36,8 +38,11 @@ static ALLOCATOR: Counting = Counting;
 fn a_frame_takes_nothing_from_the_heap() {
     let pcm: Vec<i16> = (0..160_i32).map(|n| (n * 7_919 % 20_000 - 10_000) as i16).collect();
     let (mut payload, mut decoded, mut gap) = ([0; 160], [0; 160], [0; 320]);
-    let (mut concealer, mut activity, mut playout) =
-        (Concealer::new(), VoiceActivity::new(), Playout::new(Law::A));
+    let (mut concealer, mut activity, mut playout) = (
+        Concealer::new(SampleRate::Hz8000),
+        VoiceActivity::new(SampleRate::Hz8000),
+        Playout::new(AudioFormat::G711(Law::A)),
+    );
     let (mut dtmf, mut digits, tone) = (DtmfDetector::new(), 0, tone());
     let mut up = Resampler::new(SampleRate::Hz8000, SampleRate::Hz24000);
     let mut down = Resampler::new(SampleRate::Hz24000, SampleRate::Hz8000);
@@ -73,6 +78,76 @@ fn a_frame_takes_nothing_from_the_heap() {
     assert_eq!(digits, 200);
     assert!(warm > 0, "the counter counts");
     assert_eq!(ALLOCATIONS.get() - warm, 0);
+}
+
+#[test]
+fn what_is_done_to_voices_takes_nothing_from_the_heap() {
+    let settings = VoiceSettings {
+        denoise: true,
+        gain_control: Some(GainControl::default()),
+        ..VoiceSettings::default()
+    };
+    let ambience = AmbienceSettings { sound: AmbientSound::shared(Room::Office), level_db: -40.0 };
+    let start = std::time::Instant::now();
+    for rate in [SampleRate::Hz8000, SampleRate::Hz16000, SampleRate::Hz24000, SampleRate::Hz48000]
+    {
+        let mut pcm: Vec<i16> = vec![0; rate.samples_per(Ptime::MS20)];
+        let mut conditioner = Conditioner::new(rate, &settings).expect("something is asked for");
+        let mut ambience = Ambience::new(rate, &ambience);
+        let mut activity = VoiceActivity::new(rate);
+        activity.guard_against_echo(true);
+        let mut warm = 0;
+        for frame in 0..1_000_u32 {
+            if frame == 10 {
+                warm = ALLOCATIONS.get();
+            }
+            for (n, sample) in (frame as i32 * 31..).zip(&mut pcm) {
+                *sample = (n * 7_919 % 20_000 - 10_000) as i16;
+            }
+            let at = start + frame * Ptime::MS20.duration();
+            activity.played(at, rate, &pcm);
+            activity.process_at(at, &pcm);
+            conditioner.process(&mut pcm, activity.is_speech());
+            ambience.mix(&mut pcm);
+        }
+        assert!(warm > 0, "the counter counts");
+        assert_eq!(ALLOCATIONS.get() - warm, 0, "{rate:?}");
+    }
+}
+
+#[test]
+fn a_packet_of_any_codec_takes_nothing_from_the_heap() {
+    const RATES: [SampleRate; 4] =
+        [SampleRate::Hz8000, SampleRate::Hz16000, SampleRate::Hz24000, SampleRate::Hz48000];
+    let mut codecs = vec![Codec::PCMU, Codec::PCMA, Codec::G722];
+    codecs.extend(RATES.map(Codec::Opus));
+    codecs.extend(RATES.map(Codec::L16));
+    let params = OpusParams { fec: true, ..OpusParams::DEFAULT };
+    for codec in codecs {
+        let mut encoder = Encoder::new(codec, &params).unwrap();
+        let mut decoder = Decoder::new(codec).unwrap();
+        let mut noise = ComfortNoise::new(codec.rate(), 1);
+        let frame = codec.rate().samples_per(Ptime::MS20);
+        let mut pcm: Vec<i16> =
+            (0..frame as i32).map(|n| (n * 7_919 % 20_000 - 10_000) as i16).collect();
+        let (mut payload, mut heard, mut warm) = (Vec::new(), Vec::new(), 0);
+        for packet in 0..120_u8 {
+            if packet == 20 {
+                warm = ALLOCATIONS.get();
+            }
+            encoder.set_loss(f32::from(packet) / 1_000.0);
+            encoder.set_complexity(packet % 6);
+            payload.clear();
+            encoder.encode(&pcm, &mut payload).unwrap();
+            if packet % 10 == 9 {
+                decoder.conceal(Some(&payload), frame, &mut heard);
+            }
+            decoder.decode(&payload, &mut heard).unwrap();
+            noise.set(&[40, packet]);
+            noise.fill(&mut pcm);
+        }
+        assert_eq!(ALLOCATIONS.get() - warm, 0, "{codec:?}");
+    }
 }
 
 /// 100 ms of the digit 1.

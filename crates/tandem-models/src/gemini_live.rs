@@ -46,6 +46,7 @@ pub(crate) const CAPABILITIES: Capabilities = Capabilities {
     output: &[AudioFormat::Pcm16(SampleRate::Hz24000)],
     truncates: false,
     detects_turns: true,
+    interrupts: true,
     turn_pause: Duration::ZERO,
     takes_digits: false,
     resumes: true,

@@ -49,6 +49,7 @@ pub(crate) const CAPABILITIES: Capabilities = Capabilities {
     output: FORMATS,
     truncates: true,
     detects_turns: true,
+    interrupts: true,
     turn_pause: Duration::ZERO,
     takes_digits: false,
     resumes: false,

@@ -125,7 +125,8 @@ pub struct ModelOptions {
     pub prefix_padding_ms: Option<u32>,
     /// 0.0 to 1.0, OpenAI only; none = the vendor's default.
     pub vad_threshold: Option<f32>,
-    /// The server cuts its own answer when the caller speaks. When off, we tell it to (OpenAI only).
+    /// The server cuts its own answer when the caller speaks, whatever he says. When off, the call decides and tells it to
+    /// (OpenAI only; with local turns the call always does).
     pub server_interrupts: bool,
     /// The model that writes down the caller's words (OpenAI only).
     pub transcription_model: String,
@@ -143,7 +144,7 @@ impl Default for ModelOptions {
             silence_duration_ms: 500,
             prefix_padding_ms: None,
             vad_threshold: None,
-            server_interrupts: true,
+            server_interrupts: false,
             transcription_model: "gpt-transcribe".into(),
             api_version: "v1beta".into(),
             extra_ca: None,
@@ -200,6 +201,10 @@ pub fn capabilities(settings: &ModelSettings) -> Capabilities {
     };
     Capabilities {
         detects_turns: !settings.marks_turns(),
+        interrupts: match settings.provider {
+            Provider::OpenAiRealtime => settings.options.server_interrupts,
+            Provider::GeminiLive => true,
+        },
         turn_pause: Duration::from_millis(settings.options.silence_duration_ms.into()),
         ..vendors
     }

@@ -282,7 +282,12 @@ impl<'a> Call<'a> {
                 self.connection = self.handle.connections().saturating_sub(1);
                 self.audio_ms = 0;
             }
-            ModelEvent::SpeechStarted => self.barge_in(),
+            ModelEvent::SpeechStarted => {
+                if self.answering && !self.session.capabilities().interrupts {
+                    self.order(ModelCommand::Cancel);
+                }
+                self.barge_in();
+            }
             ModelEvent::ResponseStarted => self.answering = true,
             ModelEvent::ResponseEnded(_) => self.answering = false,
             ModelEvent::CallerText { text, .. } => self.caller_text += &text,

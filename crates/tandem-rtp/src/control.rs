@@ -181,9 +181,15 @@ impl Control {
         self.round_trip
     }
 
-    /// Jitter of our stream, as the peer measures it.
-    pub(crate) fn remote_jitter(&self) -> Option<Duration> {
-        self.remote.map(|block| Duration::from_micros(u64::from(block.jitter) * 125))
+    /// Jitter of our stream, whose clock ticks `clock_hz` times a second, as the peer measures it.
+    pub(crate) fn remote_jitter(&self, clock_hz: u32) -> Option<Duration> {
+        let ticks = self.remote?.jitter;
+        Some(Duration::from_nanos(u64::from(ticks) * 1_000_000_000 / u64::from(clock_hz)))
+    }
+
+    /// The share of our packets that the peer missed between its last two reports, 0.0 to 1.0.
+    pub(crate) fn recent_loss(&self) -> Option<f32> {
+        self.remote.map(|block| f32::from(block.fraction_lost) / 256.0)
     }
 
     /// Loss of our stream over the whole call, as the peer counts it: 0.0 to 1.0 of the packets `sent`.

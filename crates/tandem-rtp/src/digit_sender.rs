@@ -9,11 +9,11 @@ use crate::TelephoneEvent;
 /// Digits that may wait.
 pub const MAX_QUEUED_DIGITS: usize = 64;
 
-/// A tone lasts at least 100 ms, in whole packets.
-const TONE: u32 = 800;
+/// Tones in a second: one lasts at least 100 ms, in whole packets.
+const TONES_PER_SECOND: u32 = 10;
 
-/// Between two tones there are at least 50 ms.
-const PAUSE: u32 = 400;
+/// Pauses in a second: there are at least 50 ms between two tones.
+const PAUSES_PER_SECOND: u32 = 20;
 
 /// The last packet is sent three times (RFC 4733 §2.5.1.4).
 const END_PACKETS: u8 = 3;
@@ -44,8 +44,9 @@ pub struct EventPacket {
 }
 
 /// A queue of digits that takes over packets of the audio's grid.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct DigitSender {
+    clock_hz: u32,
     waiting: VecDeque<Digit>,
     sending: Option<Sending>,
     /// Timestamp before which no tone may begin.
@@ -59,7 +60,21 @@ struct Sending {
     ends_sent: u8,
 }
 
+impl Default for DigitSender {
+    /// One with a clock of 8 kHz.
+    fn default() -> Self {
+        Self { clock_hz: 8_000, waiting: VecDeque::new(), sending: None, pause_until: None }
+    }
+}
+
 impl DigitSender {
+    /// Timestamps and durations count `clock_hz` ticks per second from now on; a digit that is being sent breaks off.
+    pub fn set_clock(&mut self, clock_hz: u32) {
+        if clock_hz != self.clock_hz {
+            (self.clock_hz, self.sending, self.pause_until) = (clock_hz, None, None);
+        }
+    }
+
     /// Queues `digits`, all or none.
     pub fn push(&mut self, digits: &[Digit]) -> Result<(), SendDigitsError> {
         if self.waiting.len() + digits.len() > MAX_QUEUED_DIGITS {
@@ -93,7 +108,7 @@ impl DigitSender {
             self.sending = Some(Sending { event, timestamp, ends_sent: 0 });
         }
         let sending = self.sending.as_mut()?;
-        let tone = TONE.next_multiple_of(step);
+        let tone = (self.clock_hz / TONES_PER_SECOND).next_multiple_of(step.max(1));
         let duration = timestamp.wrapping_sub(sending.timestamp).saturating_add(step);
         let end = duration > tone;
         let event = TelephoneEvent {
@@ -105,7 +120,8 @@ impl DigitSender {
         let packet = EventPacket { timestamp: sending.timestamp, marker, event };
         sending.ends_sent += u8::from(end);
         if sending.ends_sent == END_PACKETS {
-            self.pause_until = Some(sending.timestamp.wrapping_add(tone + PAUSE));
+            let pause = self.clock_hz / PAUSES_PER_SECOND;
+            self.pause_until = Some(sending.timestamp.wrapping_add(tone + pause));
             self.sending = None;
         }
         Some(packet)
@@ -176,6 +192,19 @@ mod tests {
             assert!(starts[1] - starts[0] <= tone + 3 * step + 400, "{step}: {starts:?}");
             assert!(!sender.is_busy());
         }
+    }
+
+    #[test]
+    fn a_faster_clock_counts_more_ticks() {
+        let mut sender = DigitSender::default();
+        sender.set_clock(48_000);
+        sender.push(&digits("12")).unwrap();
+        let packets: Vec<_> = (0..30).filter_map(|n| sender.next_packet(n * 960, 960)).collect();
+        let durations: Vec<_> = packets[..8].iter().map(|it| it.event.duration).collect();
+        assert_eq!(durations, [960, 1920, 2880, 3840, 4800, 4800, 4800, 4800]);
+        let second = packets.iter().rfind(|packet| packet.marker).unwrap().timestamp;
+        assert!((4_800 + 2_400..=4_800 + 2_400 + 3 * 960).contains(&second), "{second}");
+        assert_eq!(packets.len(), 16);
     }
 
     #[test]

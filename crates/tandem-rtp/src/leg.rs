@@ -6,8 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tandem_call::{Digit, ItemId, LegEvent, LegQuality, MediaLeg, UplinkFrame};
-use tandem_media::{AudioFormat, Codec};
+use tandem_call::{Digit, ItemId, LegEvent, LegQuality, MediaLeg, Tap, UplinkFrame};
+use tandem_media::{AudioFormat, Codec, VoiceSettings};
 
 use crate::{
     ArrivedPacket, DigitReceiver, Inserted, KnownStream, Latch, MediaParams, ReceptionStats,
@@ -16,6 +16,7 @@ use crate::{
     downlink::Downlink,
     is_rtcp,
     opinion::{Opinion, one_way_delay},
+    sender::Sender,
     uplink::Uplink,
 };
 
@@ -72,6 +73,8 @@ pub struct LegCounters {
     pub foreign: u64,
     /// Packets of a payload type that was not negotiated.
     pub unknown_payload: u64,
+    /// Packets of audio that were no audio of their codec.
+    pub undecodable: u64,
     /// Packets that came twice.
     pub duplicates: u64,
     /// Packets dropped because the uplink would have run ahead of the call.
@@ -146,8 +149,13 @@ impl RtpLeg {
             stats: ReceptionStats::default(),
             opinion: Opinion::default(),
             digits: DigitReceiver::default(),
-            uplink: Uplink::new(uplink),
-            downlink: Downlink::new(now, ssrc, first_sequence, first_timestamp),
+            uplink: Uplink::new(codec, uplink),
+            downlink: Downlink::new(
+                now,
+                Sender::new(ssrc, first_sequence, codec),
+                first_timestamp,
+                codec,
+            ),
             control: Control::new(now, unix_now, cname, seed),
             events: VecDeque::with_capacity(16),
             heard_at: now,
@@ -155,6 +163,12 @@ impl RtpLeg {
             closed: false,
             counters: LegCounters::default(),
         }
+    }
+
+    /// How voices are treated from now on: noise, level, echo, background. Nothing is until this is called.
+    pub fn set_voice(&mut self, voice: &VoiceSettings) {
+        self.uplink.set_voice(voice);
+        self.downlink.set_voice(voice);
     }
 
     /// Takes what an answer, a re-INVITE or an UPDATE settled. SSRC, sequence and timestamps go on.
@@ -173,7 +187,10 @@ impl RtpLeg {
         if params.is_held() {
             self.uplink.hush();
         }
-        self.uplink.hear_digits(params.telephone_event.is_none());
+        let narrowband = matches!(params.codec, Codec::G711(_));
+        self.uplink.negotiate(params.codec);
+        self.uplink.hear_digits(narrowband && params.telephone_event.is_none());
+        self.digits.set_clock(params.codec.clock_hz());
         self.codec = params.codec;
         self.downlink.apply(now, &params);
         self.control.renegotiate(&params);
@@ -239,9 +256,19 @@ impl RtpLeg {
             self.counters.foreign += 1;
             return Err(RtpError::ForeignSource);
         }
+        let ours = self.downlink.sender().ssrc();
         self.control
-            .receive(now, source, datagram, latch, self.stats.ssrc(), self.downlink.ssrc())
-            .inspect_err(|_| self.counters.malformed += 1)
+            .receive(now, source, datagram, latch, self.stats.ssrc(), ours)
+            .inspect_err(|_| self.counters.malformed += 1)?;
+        if let Some(loss) = self.control.recent_loss() {
+            self.downlink.sender_mut().set_loss(loss);
+        }
+        Ok(())
+    }
+
+    /// How hard the encoder tries, 0 to 10, where the codec lets us choose: Opus. 5 unless told otherwise.
+    pub fn set_complexity(&mut self, complexity: u8) {
+        self.downlink.sender_mut().set_complexity(complexity);
     }
 
     /// Sends `digits` as telephone-events, all or none, in place of audio, which waits.
@@ -253,6 +280,9 @@ impl RtpLeg {
     pub fn poll_transmit(&mut self, now: Instant) -> Option<Transmit<'_>> {
         let (Some(params), Some(latch)) = (&self.params, &self.latch) else { return None };
         if !self.closed && self.downlink.poll(now, &mut self.events) {
+            if let Some((at, format, audio)) = self.downlink.take_spoken() {
+                self.uplink.note_played(at, format, audio);
+            }
             return Some(Transmit {
                 destination: latch.destination(),
                 channel: Channel::Rtp,
@@ -260,10 +290,10 @@ impl RtpLeg {
             });
         }
         let destination = self.control.destination(params, latch)?;
-        let sent = (self.downlink.packets(), self.downlink.octets());
+        let sender = self.downlink.sender();
+        let sent = (sender.packets(), sender.octets());
         let timestamp = self.downlink.timestamp_at(now);
-        let bytes =
-            self.control.poll(now, self.downlink.ssrc(), sent, timestamp, &mut self.stats)?;
+        let bytes = self.control.poll(now, sender.ssrc(), sent, timestamp, &mut self.stats)?;
         let channel = if params.rtcp_mux { Channel::Rtp } else { Channel::Rtcp };
         Some(Transmit { destination, channel, bytes })
     }
@@ -281,6 +311,7 @@ impl RtpLeg {
     /// What was thrown away, so far.
     pub fn counters(&self) -> LegCounters {
         LegCounters {
+            undecodable: self.uplink.undecodable(),
             duplicates: self.stats.duplicates(),
             uplink_surplus: self.uplink.surplus(),
             uplink_overflow: self.uplink.overflow(),
@@ -296,8 +327,11 @@ impl RtpLeg {
             self.give_up_reordered(now);
         }
         let inserted = self.reorder.insert(now, packet);
-        let audio = matches!(payload, Payload::Audio(_));
-        self.stats.record(now, packet, inserted, audio);
+        let clock_hz = match payload {
+            Payload::Audio(codec) => Some(codec.clock_hz()),
+            Payload::Event | Payload::ComfortNoise | Payload::Unknown => None,
+        };
+        self.stats.record(now, packet, inserted, clock_hz);
         if inserted == Inserted::NewSource {
             self.uplink.start_source();
         }
@@ -402,13 +436,22 @@ impl MediaLeg for RtpLeg {
         self.downlink.end_item(now, item);
     }
 
-    fn clear(&mut self, _now: Instant) {
-        let cleared = self.downlink.clear();
+    fn clear(&mut self, now: Instant) {
+        let cleared = self.downlink.clear(now);
         self.push_event(cleared);
     }
 
     fn pause(&mut self, now: Instant, paused: bool) {
         self.downlink.pause(now, paused);
+    }
+
+    fn duck(&mut self, now: Instant, ducked: bool) {
+        self.downlink.duck(now, ducked);
+    }
+
+    fn tap(&mut self, heard: Box<dyn Tap>, sent: Box<dyn Tap>) {
+        self.uplink.set_tap(heard);
+        self.downlink.set_tap(sent);
     }
 
     fn poll_event(&mut self) -> Option<LegEvent> {
@@ -454,15 +497,18 @@ impl MediaLeg for RtpLeg {
         LegQuality {
             codec: codec.unwrap_or_default().to_ascii_uppercase(),
             packets_received: self.stats.received(),
-            packets_sent: self.downlink.packets(),
+            packets_sent: self.downlink.sender().packets(),
             packets_lost: self.stats.lost(),
             packets_late: self.stats.late(),
             jitter_ms: self.stats.jitter().as_secs_f64() * 1e3,
             mos,
             mos_min,
             rtt_ms: self.control.round_trip().map(|rtt| rtt.as_secs_f64() * 1e3),
-            remote_jitter_ms: self.control.remote_jitter().map(|jitter| jitter.as_secs_f64() * 1e3),
-            remote_loss_ratio: self.control.remote_loss(self.downlink.packets()),
+            remote_jitter_ms: self
+                .control
+                .remote_jitter(self.downlink.clock_hz())
+                .map(|jitter| jitter.as_secs_f64() * 1e3),
+            remote_loss_ratio: self.control.remote_loss(self.downlink.sender().packets()),
         }
     }
 
@@ -473,7 +519,7 @@ impl MediaLeg for RtpLeg {
     fn close(&mut self, now: Instant) {
         if !self.closed {
             self.closed = true;
-            self.control.close(now, self.downlink.packets() > 0);
+            self.control.close(now, self.downlink.sender().packets() > 0);
         }
     }
 }
@@ -506,13 +552,9 @@ fn deliver(
 ) {
     let Some(params) = params else { return };
     match payload_of(params, packet.payload_type) {
-        Payload::Audio(_) if params.is_held() => uplink.skip(packet),
-        Payload::Audio(codec) => {
-            // Only G.711 is negotiated so far.
-            if let Codec::G711(law) = codec {
-                uplink.take(now, packet, law, missing, events);
-            }
-        }
+        Payload::Audio(codec) if params.is_held() => uplink.skip(packet, codec),
+        Payload::Audio(codec) => uplink.take(now, packet, codec, missing, events),
+        Payload::ComfortNoise if !params.is_held() => uplink.comfort(packet.payload),
         Payload::Event | Payload::ComfortNoise => uplink.hush(),
         Payload::Unknown => {}
     }

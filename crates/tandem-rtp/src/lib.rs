@@ -3,9 +3,14 @@
 //! [`RtpLeg`] is the whole leg: it takes datagrams and model audio with the time they came at, and gives frames for the
 //! model, packets to send and [`LegEvent`](tandem_call::LegEvent)s. It is made of the other modules, each of one noun.
 
+mod backdrop;
 mod control;
+mod decoders;
 mod digit_sender;
 mod downlink;
+mod feed;
+mod joint;
+mod last_audio;
 mod latch;
 mod leg;
 mod media_clock;
@@ -17,6 +22,7 @@ mod packet;
 mod reorder;
 mod report_timing;
 mod rtcp;
+mod sender;
 mod stats;
 mod telephone_event;
 #[cfg(test)]

@@ -17,7 +17,7 @@ const LEAST_BUFFER: Duration = Duration::from_millis(20);
 /// What it holds at most; packets later than that are lost.
 const MOST_BUFFER: Duration = Duration::from_millis(200);
 
-/// The opinion of one leg's reception.
+/// The opinion of one leg's reception, by the E-model for narrowband whatever the codec: what it loses to the network.
 ///
 /// Seconds are counted from the first packet. A second's end gives one window: it and the nine before it.
 #[derive(Debug, Default)]

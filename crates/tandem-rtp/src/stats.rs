@@ -4,11 +4,8 @@ use std::time::{Duration, Instant};
 
 use crate::{Inserted, ReportBlock, RtpPacket};
 
-/// Ticks of the RTP clock per second; all audio of a leg is at 8 kHz.
-const CLOCK_HZ: f64 = 8000.0;
-
-/// A transit time that changes by more than this is a new clock and not jitter.
-const MAX_TRANSIT_STEP: f64 = CLOCK_HZ;
+/// A transit time that changes by more than this is a new clock and not jitter, in seconds.
+const MAX_TRANSIT_STEP: f64 = 1.0;
 
 /// Counts of one leg's reception over all its sources.
 #[derive(Debug, Clone, Default)]
@@ -34,18 +31,21 @@ struct Source {
     received_at_report: u32,
     /// Arrival and timestamp of the last packet of audio.
     last: Option<(Instant, u32)>,
+    /// Ticks per second of the timestamps of its audio.
+    clock_hz: u32,
+    /// Seconds.
     jitter: f64,
 }
 
 impl ReceptionStats {
-    /// Counts a packet that arrived at `now` and what the reordering made of it. Only audio counts for jitter: the
-    /// packets of one telephone-event share a timestamp.
+    /// Counts a packet that arrived at `now` and what the reordering made of it. Only audio counts for jitter, with the ticks
+    /// per second of its timestamps: the packets of one telephone-event share a timestamp.
     pub fn record(
         &mut self,
         now: Instant,
         packet: &RtpPacket<'_>,
         inserted: Inserted,
-        audio: bool,
+        audio_clock_hz: Option<u32>,
     ) {
         self.received += 1;
         match inserted {
@@ -67,8 +67,8 @@ impl ReceptionStats {
         if before_base > 0 && inserted == Inserted::Late {
             source.base = source.base.wrapping_sub(before_base.cast_unsigned().into());
         }
-        if audio {
-            source.record_transit(now, packet.timestamp);
+        if let Some(clock_hz) = audio_clock_hz {
+            source.record_transit(now, packet.timestamp, clock_hz);
         }
     }
 
@@ -104,9 +104,7 @@ impl ReceptionStats {
 
     /// Interarrival jitter of the current source (RFC 3550 §6.4.1).
     pub fn jitter(&self) -> Duration {
-        self.source
-            .as_ref()
-            .map_or(Duration::ZERO, |source| Duration::from_secs_f64(source.jitter / CLOCK_HZ))
+        self.source.as_ref().map_or(Duration::ZERO, |source| Duration::from_secs_f64(source.jitter))
     }
 
     /// A report on the current source; begins the next reporting interval. LSR and DLSR are left to the caller.
@@ -123,7 +121,7 @@ impl ReceptionStats {
             fraction_lost: fraction.min(255) as u8,
             cumulative_lost: expected.wrapping_sub(source.received).cast_signed(),
             highest_sequence: source.highest,
-            jitter: source.jitter as u32,
+            jitter: (source.jitter * f64::from(source.clock_hz)) as u32,
             last_sr: 0,
             delay_since_last_sr: 0,
         })
@@ -144,6 +142,7 @@ impl ReceptionStats {
             expected_at_report: 0,
             received_at_report: 0,
             last: None,
+            clock_hz: 8_000,
             jitter: 0.0,
         });
     }
@@ -162,10 +161,14 @@ impl Source {
         self.highest.wrapping_sub(self.base).wrapping_add(1)
     }
 
-    fn record_transit(&mut self, now: Instant, timestamp: u32) {
+    fn record_transit(&mut self, now: Instant, timestamp: u32, clock_hz: u32) {
+        if clock_hz != self.clock_hz {
+            (self.clock_hz, self.last) = (clock_hz, None); // Another codec: nothing to measure against.
+        }
         if let Some((arrival, last)) = self.last {
-            let elapsed = now.saturating_duration_since(arrival).as_secs_f64() * CLOCK_HZ;
-            let step = (elapsed - f64::from(timestamp.wrapping_sub(last).cast_signed())).abs();
+            let elapsed = now.saturating_duration_since(arrival).as_secs_f64();
+            let media = f64::from(timestamp.wrapping_sub(last).cast_signed()) / f64::from(clock_hz);
+            let step = (elapsed - media).abs();
             if step < MAX_TRANSIT_STEP {
                 self.jitter += (step - self.jitter) / 16.0;
             }
@@ -183,12 +186,13 @@ mod tests {
         stats: ReceptionStats,
         reorder: Reorder,
         start: Instant,
+        clock_hz: u32,
     }
 
     impl Peer {
         fn new() -> Self {
             let (stats, reorder) = Default::default();
-            Self { stats, reorder, start: crate::testing::start() }
+            Self { stats, reorder, start: crate::testing::start(), clock_hz: 8_000 }
         }
 
         fn arrive(&mut self, at_ms: u64, ssrc: u32, sequence: u16, timestamp: u32) {
@@ -206,7 +210,7 @@ mod tests {
             let now = self.start + Duration::from_millis(at_ms);
             while self.reorder.pop(now).is_some() {}
             let inserted = self.reorder.insert(now, &packet);
-            self.stats.record(now, &packet, inserted, true);
+            self.stats.record(now, &packet, inserted, Some(self.clock_hz));
             while self.reorder.pop(now).is_some() {}
         }
     }
@@ -253,5 +257,21 @@ mod tests {
         assert!((peer.stats.jitter().as_secs_f64() - 0.010).abs() < 1e-4);
         peer.arrive(20_000, 1, 500, 5); // Its clock jumped.
         assert!(peer.stats.jitter() < Duration::from_millis(11));
+    }
+
+    #[test]
+    fn jitter_is_reported_in_ticks_of_the_audio_s_clock() {
+        for clock_hz in [8_000, 16_000, 48_000] {
+            let mut peer = Peer::new();
+            peer.arrive(0, 1, 0, 0); // Of a codec with another clock: it counts for nothing.
+            peer.clock_hz = clock_hz;
+            for n in 1..500u16 {
+                let late = u64::from(n % 2) * 10;
+                peer.arrive(u64::from(n) * 20 + late, 1, n, u32::from(n) * (clock_hz / 50));
+            }
+            assert!((peer.stats.jitter().as_secs_f64() - 0.010).abs() < 1e-4, "{clock_hz}");
+            let jitter = peer.stats.report().unwrap().jitter;
+            assert!(jitter.abs_diff(clock_hz / 100) <= clock_hz / 8_000, "{clock_hz}: {jitter}");
+        }
     }
 }

@@ -15,7 +15,7 @@ const OVERTAKEN_WITHIN: Duration = Duration::from_secs(1);
 const MAX_DURATION: u32 = 0xFFFF;
 
 /// How much shorter than [`MAX_DURATION`] a peer may cut its segments: a multiple of its packet time, up to 120 ms.
-const SEGMENT_SLACK: u32 = 960;
+const SEGMENT_SLACK_MS: u32 = 120;
 
 /// The payload of one telephone-event packet (RFC 4733 §2.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,9 +50,17 @@ impl TelephoneEvent {
 }
 
 /// Finds each digit once among the packets that repeat it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct DigitReceiver {
+    clock_hz: u32,
     event: Option<Event>,
+}
+
+impl Default for DigitReceiver {
+    /// One with a clock of 8 kHz.
+    fn default() -> Self {
+        Self { clock_hz: 8_000, event: None }
+    }
 }
 
 /// The last event heard, also after its end: its packets may still come.
@@ -67,6 +75,11 @@ struct Event {
 }
 
 impl DigitReceiver {
+    /// Timestamps and durations count `clock_hz` ticks per second from now on.
+    pub fn set_clock(&mut self, clock_hz: u32) {
+        self.clock_hz = clock_hz;
+    }
+
     /// Takes one packet in whatever order it came and returns the digit it is the first of.
     ///
     /// A digit has a timestamp of its own; marker, beginning and end may be missing.
@@ -77,6 +90,7 @@ impl DigitReceiver {
         timestamp: u32,
         event: TelephoneEvent,
     ) -> Option<Digit> {
+        let slack = self.clock_hz / 1_000 * SEGMENT_SLACK_MS;
         if let Some(known) = self.event.as_mut().filter(|known| known.ssrc == ssrc) {
             let idle = now.saturating_duration_since(known.updated);
             known.open &= idle < CLOSED_AFTER;
@@ -86,7 +100,8 @@ impl DigitReceiver {
                 known.open &= !event.end;
                 return None;
             }
-            let next_segment = (MAX_DURATION - SEGMENT_SLACK..=MAX_DURATION + 1).contains(&ahead);
+            let next_segment =
+                (MAX_DURATION.saturating_sub(slack)..=MAX_DURATION + 1).contains(&ahead);
             if known.open && known.code == event.event && next_segment {
                 *known = Event { timestamp, updated: now, open: !event.end, ..*known };
                 return None;
@@ -211,6 +226,23 @@ mod tests {
         for (name, rows, expected) in table {
             assert_eq!(receive(rows), expected, "{name}");
         }
+    }
+
+    #[test]
+    fn segments_at_48_khz_are_cut_at_whole_packets_too() {
+        let start = crate::testing::start();
+        let mut receiver = DigitReceiver::default();
+        receiver.set_clock(48_000);
+        let mut found = 0;
+        // 68 packets of 20 ms fill a segment.
+        for n in 0..150u32 {
+            let (segment, into) = (n / 68, n % 68 + 1);
+            let event =
+                TelephoneEvent { event: 3, end: false, volume: 0, duration: (into * 960) as u16 };
+            let now = start + Duration::from_millis(20) * n;
+            found += u32::from(receiver.receive(now, 1, segment * 68 * 960, event).is_some());
+        }
+        assert_eq!(found, 1);
     }
 
     #[test]

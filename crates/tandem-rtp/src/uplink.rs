@@ -6,13 +6,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tandem_call::{Digit, LegEvent, Origin, UplinkFrame};
+use tandem_call::{Digit, LegEvent, Origin, Tap, UplinkFrame};
 use tandem_media::{
-    Activity, AudioFormat, Concealer, DtmfDetector, FrameQueue, Law, Resampler, SampleRate,
-    VoiceActivity, g711,
+    Activity, AudioFormat, Codec, ComfortNoise, Concealer, DtmfDetector, SampleRate, SpeechPause,
+    SpeechPauses, VoiceActivity, VoiceSettings,
 };
 
-use crate::ArrivedPacket;
+use crate::{
+    ArrivedPacket,
+    decoders::Decoders,
+    feed::{Feed, Tag},
+    last_audio::LastAudio,
+};
 
 /// Silence goes up when audio is overdue by this much.
 const PATIENCE: Duration = Duration::from_millis(60);
@@ -29,77 +34,73 @@ const FULL_FOR_SILENCE: Duration = Duration::from_millis(40);
 /// Behind by more than this, a whole thread stood still; the past is not made up.
 const MAX_LAG: Duration = Duration::from_secs(1);
 
-/// Samples of one frame of silence: 20 ms.
-const FILL: usize = 160;
+/// One frame of silence.
+const FILL: Duration = Duration::from_millis(20);
 
-/// Samples of the longest packet the buffers are made for, 60 ms; a longer one makes them grow.
-const LONGEST: usize = 480;
+/// Lost audio is extended for so long; then it is silence.
+const MAX_EXTENSION: Duration = Duration::from_millis(60);
 
-/// Lost audio is extended for so many samples, 60 ms; then it is silence.
-const MAX_EXTENSION: usize = 480;
+/// Audio that is to lead a concealment out of a gap must be this long to be worth looking at.
+const MIN_FUTURE: Duration = Duration::from_millis(10);
 
-/// A packet that is to lead a concealment out of a gap needs this many samples to be worth looking at: 10 ms.
-const MIN_FUTURE: usize = 80;
+/// The longest packet the buffers are made for; a longer one makes them grow.
+const LONGEST: Duration = Duration::from_millis(60);
 
-/// A frame without its bytes.
-#[derive(Debug, Clone, Copy)]
-struct Frame {
-    format: AudioFormat,
-    speech: bool,
-    arrival: Instant,
-    origin: Origin,
-}
+/// The noise of one leg need not differ from that of another.
+const NOISE_SEED: u32 = 0x7A4D;
 
 /// The uplink of one leg.
 #[derive(Debug)]
 pub(crate) struct Uplink {
-    format: AudioFormat,
-    resampler: Option<Resampler>,
+    decoders: Decoders,
+    /// That of the last packet of audio.
+    codec: Codec,
+    /// Samples per second of what is decoded and made up.
+    rate: SampleRate,
     concealer: Concealer,
     activity: VoiceActivity,
+    pauses: SpeechPauses,
     /// Where digits come as tones; none where they come as telephone-events.
     dtmf: Option<DtmfDetector>,
-    queue: FrameQueue<Frame>,
+    noise: Option<ComfortNoise>,
+    feed: Feed,
+    /// Hears what goes up, as it came.
+    tap: Option<Box<dyn Tap>>,
     pcm: Vec<i16>,
     gap: Vec<i16>,
-    wide: Vec<i16>,
+    played: Vec<i16>,
     /// The stream's end on the call's time line; none before it starts.
     covered_until: Option<Instant>,
     /// The last packet of audio of the current source.
     last: Option<LastAudio>,
-    /// Samples sent up in place of audio since the last packet.
-    filled: usize,
-    /// What is missing is silence rather than lost.
-    quiet: bool,
+    /// Sent up in place of audio since the last packet.
+    filled: Duration,
+    absent: Absent,
     /// The next packet has no past to be measured against: the time line alone tells what is missing before it.
     resync: bool,
     catch_up: Option<CatchUp>,
     surplus: u64,
+    undecodable: u64,
 }
 
+/// What audio is that does not come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Absent {
+    /// Lost.
+    Lost,
+    /// Silence: a digit, hold.
+    Silent,
+    /// The comfort noise that the peer described.
+    Noise,
+    /// The comfort noise that the decoder knows of.
+    Dtx,
+}
+
+/// What lies between the last packet and the next one and has not gone up yet.
 #[derive(Debug, Clone, Copy)]
-struct LastAudio {
-    arrival: Instant,
-    /// RTP timestamp of the sample after it.
-    end: u32,
-    samples: usize,
-}
-
-impl LastAudio {
-    /// Samples between it and `packet` by the media clock.
-    fn ahead(&self, packet: &ArrivedPacket<'_>) -> usize {
-        let ahead = packet.timestamp.wrapping_sub(self.end).cast_signed();
-        usize::try_from(ahead).unwrap_or(0)
-    }
-
-    /// Samples in the `missing` packets between it and `packet`.
-    fn lost_before(&self, packet: &ArrivedPacket<'_>, missing: u16) -> usize {
-        // The media clock knows how much was lost, unless the peer was silent in between or began anew.
-        let packets = usize::from(missing);
-        let plausible = packets * 80..=packets * 480;
-        let ahead = self.ahead(packet);
-        if plausible.contains(&ahead) { ahead } else { packets * self.samples }
-    }
+enum Bridge {
+    Lost(Duration),
+    Quiet(Duration),
 }
 
 /// Packets arrive after a pause that was filled: a burst of late ones, or a path that has become longer.
@@ -113,38 +114,73 @@ struct CatchUp {
 }
 
 impl Uplink {
-    pub(crate) fn new(format: AudioFormat) -> Self {
-        Self {
-            format,
-            resampler: resampler_for(format),
-            concealer: Concealer::new(),
-            activity: VoiceActivity::new(),
+    /// Frames of `format`, from packets that will most likely be of `codec`.
+    pub(crate) fn new(codec: Codec, format: AudioFormat) -> Self {
+        let rate = codec.rate();
+        let mut uplink = Self {
+            decoders: Decoders::new(codec),
+            codec,
+            rate,
+            concealer: Concealer::new(rate),
+            activity: VoiceActivity::new(rate),
+            pauses: SpeechPauses::default(),
             dtmf: None,
-            queue: FrameQueue::new(),
-            pcm: Vec::with_capacity(LONGEST),
-            gap: Vec::with_capacity(2 * LONGEST),
-            wide: Vec::with_capacity(4 * LONGEST),
+            noise: None,
+            feed: Feed::new(rate, format),
+            tap: None,
+            pcm: Vec::new(),
+            gap: Vec::new(),
+            played: Vec::new(),
             covered_until: None,
             last: None,
-            filled: 0,
-            quiet: true,
+            filled: Duration::ZERO,
+            absent: Absent::Silent,
             resync: true,
             catch_up: None,
             surplus: 0,
-        }
+            undecodable: 0,
+        };
+        uplink.make_room();
+        uplink
     }
 
     /// Frames are of `format` from now on.
     pub(crate) fn set_format(&mut self, format: AudioFormat) {
-        self.format = format;
-        self.resampler = resampler_for(format);
+        self.feed.set_format(format);
     }
 
     pub(crate) const fn format(&self) -> AudioFormat {
-        self.format
+        self.feed.format()
     }
 
-    /// Whether digits are to be heard in the audio, from now on.
+    /// From now on `tap` hears the caller: his audio and what stands for it, as long as the call goes on.
+    pub(crate) fn set_tap(&mut self, tap: Box<dyn Tap>) {
+        self.tap = Some(tap);
+    }
+
+    /// How the caller's voice is treated, from now on.
+    pub(crate) fn set_voice(&mut self, voice: &VoiceSettings) {
+        self.activity.guard_against_echo(voice.echo_guard);
+        self.feed.set_voice(voice);
+    }
+
+    /// The caller was sent `audio` of `format`, which is played from `at` on.
+    pub(crate) fn note_played(&mut self, at: Instant, format: AudioFormat, audio: &[u8]) {
+        if self.activity.is_guarded() {
+            format.read(audio, &mut self.played);
+            self.activity.played(at, format.rate(), &self.played);
+        }
+    }
+
+    /// Packets of `codec` are understood from now on; those of G.711 always are.
+    pub(crate) fn negotiate(&mut self, codec: Codec) {
+        self.decoders.negotiate(codec);
+        if self.last.is_none() {
+            self.set_codec(codec); // What is silent until the first packet is of its rate.
+        }
+    }
+
+    /// Whether digits are to be heard in the audio of G.711, from now on.
     ///
     /// Their tones are not for the model: of each it gets what it was sent before the tone was recognised, 36 ms at most unless
     /// packets were lost, and silence for the rest.
@@ -164,12 +200,12 @@ impl Uplink {
         self.last = None;
         self.catch_up = None;
         self.resync = true;
+        self.decoders.reset();
         self.forget_tone();
     }
 
     pub(crate) fn poll(&mut self) -> Option<UplinkFrame<'_>> {
-        let (audio, Frame { format, speech, arrival, origin }) = self.queue.pop()?;
-        Some(UplinkFrame { audio, format, speech, arrival, origin })
+        self.feed.poll()
     }
 
     /// Packets dropped because the uplink would have run ahead of the call.
@@ -179,85 +215,107 @@ impl Uplink {
 
     /// Frames dropped because nobody polled.
     pub(crate) const fn overflow(&self) -> u64 {
-        self.queue.dropped()
+        self.feed.dropped()
+    }
+
+    /// Packets of audio that were no audio of their codec.
+    pub(crate) const fn undecodable(&self) -> u64 {
+        self.undecodable
     }
 
     /// When silence is due, unless a packet comes; one packet time later while packets wait `behind_a_gap`.
     pub(crate) fn deadline(&self, behind_a_gap: bool) -> Option<Instant> {
-        let usual = duration(self.last.map_or(FILL, |last| last.samples));
+        let usual = self.last.map_or(FILL, |last| last.length);
         let usual = if behind_a_gap { usual * 2 } else { usual };
         self.covered_until.map(|covered| covered + usual + PATIENCE)
     }
 
-    /// Takes the next packet of audio; `missing` packets before it never came.
+    /// Takes the next packet of audio, which is of `codec`; `missing` packets before it never came.
     pub(crate) fn take(
         &mut self,
         now: Instant,
         packet: &ArrivedPacket<'_>,
-        law: Law,
+        codec: Codec,
         missing: u16,
         events: &mut VecDeque<LegEvent>,
     ) {
-        let samples = packet.payload.len();
+        let payload = packet.payload;
+        let samples = self.decoders.of(codec).and_then(|it| it.samples_in(payload)).unwrap_or(0);
         if samples == 0 {
+            self.undecodable += u64::from(!payload.is_empty());
             return;
         }
         self.start(now);
-        self.pcm.resize(samples, 0);
-        g711::decode(law, packet.payload, &mut self.pcm);
-        let this = LastAudio {
-            arrival: packet.arrival,
-            end: packet.timestamp.wrapping_add(samples as u32),
-            samples,
-        };
+        self.set_codec(codec);
+        let this = LastAudio::new(packet, self.rate.duration_of(samples), codec.clock_hz());
+        if self.last.is_some_and(|last| last.clock_hz != this.clock_hz) {
+            (self.last, self.catch_up, self.resync) = (None, None, true);
+        }
+        let bridge = self.bridge(now, packet, missing, this.length);
+        // A decoder that conceals by itself does so before it sees the packet.
+        let concealed = self.conceal_by_codec(bridge, payload);
+        let Some(decoder) = self.decoders.of(codec) else { return };
+        if decoder.decode(payload, &mut self.pcm).is_err() {
+            self.undecodable += 1;
+            return;
+        }
+        let is_dtx = decoder.is_dtx(payload);
         let tone = self.hear_tone(packet, missing, events);
         self.pcm[tone.clone()].fill(0);
-        self.bridge(now, packet, missing, events);
+        self.cross(now, bridge, concealed, events);
         if self.is_surplus(now, &this) {
             self.surplus += 1;
             self.last = Some(this);
             return;
         }
-        self.concealer.good(&self.pcm);
-        let activity = self.activity.process(&self.pcm);
-        report(activity, now.saturating_duration_since(packet.arrival), events);
+        if let (Some(tap), Some(covered)) = (&mut self.tap, self.covered_until) {
+            tap.take_pcm(covered, self.rate, &self.pcm);
+        }
+        if !conceals_itself(codec) {
+            self.concealer.good(&self.pcm);
+        }
+        // On the call's time line, for that has no jitter.
+        let end = self.covered_until.map_or(packet.arrival, |covered| covered + this.length);
+        let activity = self.activity.process_at(end, &self.pcm);
+        self.report(activity, now.saturating_duration_since(packet.arrival), events);
         let origin = if tone.len() == samples { Origin::Silence } else { Origin::Caller };
-        let frame = self.frame(packet.arrival, origin);
-        let Self { queue, pcm, wide, resampler, format, .. } = self;
-        queue.push(frame, |bytes| match *format {
-            AudioFormat::G711(wanted) => {
-                let start = bytes.len();
-                bytes.extend_from_slice(packet.payload);
-                if wanted != law {
-                    g711::transcode(law, wanted, &mut bytes[start..]);
-                }
-                bytes[start..][tone].fill(wanted.silence());
+        let tag = self.tag(packet.arrival, origin);
+        match (codec, self.feed.format()) {
+            (Codec::G711(law), AudioFormat::G711(_)) if self.feed.passes() => {
+                self.feed.push_g711(tag, law, payload, tone);
             }
-            AudioFormat::Pcm16(_) => write_pcm(pcm, resampler, wide, bytes),
-        });
-        self.advance(samples);
+            _ => self.feed.push(tag, &self.pcm),
+        }
+        self.advance(this.length);
         self.last = Some(this);
-        self.filled = 0;
-        self.quiet = false;
+        self.filled = Duration::ZERO;
+        self.absent = if is_dtx { Absent::Dtx } else { Absent::Lost };
         self.resync = false;
     }
 
     /// Takes note of audio that is not for the model: the caller is on hold, this is music.
-    pub(crate) fn skip(&mut self, packet: &ArrivedPacket<'_>) {
-        let samples = packet.payload.len();
-        let end = packet.timestamp.wrapping_add(samples as u32);
-        if samples > 0 {
-            self.last = Some(LastAudio { arrival: packet.arrival, end, samples });
+    pub(crate) fn skip(&mut self, packet: &ArrivedPacket<'_>, codec: Codec) {
+        let samples = self.decoders.of(codec).and_then(|it| it.samples_in(packet.payload));
+        if let Some(samples) = samples {
+            let length = codec.rate().duration_of(samples);
+            self.last = Some(LastAudio::new(packet, length, codec.clock_hz()));
         }
         self.hush();
         self.resync = true;
     }
 
-    /// What is missing from here on is silence: comfort noise, a digit, hold.
+    /// What is missing from here on is silence: a digit, hold.
     pub(crate) fn hush(&mut self) {
-        self.quiet = true;
+        self.absent = Absent::Silent;
         self.catch_up = None;
         self.forget_tone();
+    }
+
+    /// What is missing from here on is the noise that `payload` describes (RFC 3389).
+    pub(crate) fn comfort(&mut self, payload: &[u8]) {
+        self.hush();
+        self.absent = Absent::Noise;
+        self.noise.get_or_insert_with(|| ComfortNoise::new(self.rate, NOISE_SEED)).set(payload);
     }
 
     /// Sends up what is overdue at `now`.
@@ -274,13 +332,12 @@ impl Uplink {
             self.covered_until = Some(recent);
         }
         while self.deadline(behind_a_gap).is_some_and(|deadline| deadline <= now) {
-            self.gap.clear();
-            self.gap.resize(FILL, 0);
-            let origin = if self.quiet || self.filled >= MAX_EXTENSION {
-                Origin::Silence
-            } else {
-                self.concealer.conceal_forward(&mut self.gap);
+            let origin = if self.absent == Absent::Lost && self.filled < MAX_EXTENSION {
+                self.extend(FILL);
                 Origin::Concealed
+            } else {
+                self.make_quiet(FILL);
+                Origin::Silence
             };
             self.advance(FILL);
             self.filled += FILL;
@@ -291,6 +348,30 @@ impl Uplink {
         }
     }
 
+    /// The packet that comes is of `codec`.
+    fn set_codec(&mut self, codec: Codec) {
+        self.codec = codec;
+        let rate = codec.rate();
+        if rate == self.rate {
+            return;
+        }
+        self.rate = rate;
+        self.concealer = Concealer::new(rate);
+        self.activity.set_rate(rate);
+        self.feed.set_source(rate);
+        self.forget_tone();
+        self.noise = None;
+        if self.absent == Absent::Noise {
+            self.absent = Absent::Silent;
+        }
+        self.make_room();
+    }
+
+    fn make_room(&mut self) {
+        self.pcm.reserve(samples_in(self.rate, LONGEST));
+        self.gap.reserve(2 * samples_in(self.rate, LONGEST));
+    }
+
     /// Listens for digits in the packet that is in `pcm`; which of its samples are tone.
     fn hear_tone(
         &mut self,
@@ -299,8 +380,13 @@ impl Uplink {
         events: &mut VecDeque<LegEvent>,
     ) -> Range<usize> {
         let Some(dtmf) = &mut self.dtmf else { return 0..0 };
+        if !matches!(self.codec, Codec::G711(_)) {
+            return 0..0;
+        }
         match self.last.filter(|_| !self.resync) {
-            Some(last) if missing > 0 => dtmf.lose(last.lost_before(packet, missing)),
+            Some(last) if missing > 0 => {
+                dtmf.lose(samples_in(self.rate, last.lost_before(packet, missing)));
+            }
             Some(last) if last.ahead(packet) < FILL => {}
             // In sequence and later in the media: the peer was silent in between.
             _ => dtmf.reset(),
@@ -316,33 +402,79 @@ impl Uplink {
         }
     }
 
-    /// Sends up what lies between the last packet and this one, as far as that was not done already.
+    /// What lies between the last packet and this one of `length`, as far as it is still to go up.
     fn bridge(
-        &mut self,
+        &self,
         now: Instant,
         packet: &ArrivedPacket<'_>,
         missing: u16,
+        length: Duration,
+    ) -> Bridge {
+        let behind =
+            self.covered_until.map_or(Duration::ZERO, |it| now.saturating_duration_since(it));
+        let room = behind.saturating_sub(length);
+        let was_filled = !self.filled.is_zero();
+        match self.last.filter(|_| !self.resync) {
+            Some(last) if missing > 0 => {
+                let room = (behind + MAX_LEAD).saturating_sub(length);
+                let lost = last.lost_before(packet, missing);
+                Bridge::Lost(lost.saturating_sub(self.filled).min(room))
+            }
+            Some(last) if was_filled => {
+                Bridge::Quiet(last.ahead(packet).saturating_sub(self.filled).min(room))
+            }
+            None if was_filled => Bridge::Quiet(room),
+            _ => Bridge::Quiet(Duration::ZERO),
+        }
+    }
+
+    /// Fills `gap` as `bridge` asks where the codec knows better than we do. `next` is the packet after it.
+    fn conceal_by_codec(&mut self, bridge: Bridge, next: &[u8]) -> bool {
+        let (next, length) = match bridge {
+            Bridge::Lost(length) => (Some(next), length),
+            Bridge::Quiet(length) if self.absent == Absent::Dtx => (None, length),
+            Bridge::Quiet(_) => return false,
+        };
+        let samples = samples_in(self.rate, length);
+        let decoder = self.decoders.of(self.codec).filter(|_| samples > 0);
+        decoder.is_some_and(|decoder| decoder.conceal(next, samples, &mut self.gap))
+    }
+
+    /// Sends up what lies before the packet that is in `pcm`; it is in `gap` already where it was `concealed`.
+    fn cross(
+        &mut self,
+        now: Instant,
+        bridge: Bridge,
+        concealed: bool,
         events: &mut VecDeque<LegEvent>,
     ) {
-        let samples = packet.payload.len();
-        let behind = self.behind(now);
-        let room = behind.saturating_sub(samples);
-        let Some(last) = self.last.filter(|_| !self.resync) else {
-            if self.filled > 0 {
-                self.push_silence(now, room, events);
+        let (Bridge::Lost(length) | Bridge::Quiet(length)) = bridge;
+        let samples = samples_in(self.rate, length);
+        if samples > 0 {
+            let origin = match bridge {
+                Bridge::Lost(_) => Origin::Concealed,
+                Bridge::Quiet(_) => Origin::Silence,
+            };
+            match bridge {
+                _ if concealed => {}
+                Bridge::Quiet(_) => self.make_quiet(length),
+                Bridge::Lost(_) => {
+                    self.gap.clear();
+                    self.gap.resize(samples, 0);
+                    if self.pcm.len() < samples_in(self.rate, MIN_FUTURE) {
+                        self.concealer.conceal_forward(&mut self.gap);
+                    } else {
+                        self.concealer.conceal_between(&self.pcm, &mut self.gap);
+                    }
+                }
             }
-            return;
-        };
-        if missing > 0 {
-            let lost = last.lost_before(packet, missing);
-            let room = (behind + samples_in(MAX_LEAD)).saturating_sub(samples);
-            let left = lost.saturating_sub(self.filled).min(room);
-            self.push_concealed(now, left, events);
-        } else if self.filled > 0 {
-            let left = last.ahead(packet).saturating_sub(self.filled).min(room);
-            self.push_silence(now, left, events);
+            self.advance(self.rate.duration_of(samples));
+            self.push_gap(now, Duration::ZERO, origin, events);
         }
-        if self.filled > 0 && !self.quiet {
+        if let Some(last) = self.last.filter(|_| !self.resync)
+            && !self.filled.is_zero()
+            && self.absent == Absent::Lost
+        {
             let previous_arrival = last.arrival;
             self.catch_up.get_or_insert(CatchUp { before: last, previous_arrival, paced: 0 });
         }
@@ -350,49 +482,52 @@ impl Uplink {
 
     /// Whether the packet would carry the uplink too far ahead of the call, now or with those that will follow in a burst.
     fn is_surplus(&mut self, now: Instant, this: &LastAudio) -> bool {
-        let length = duration(this.samples);
         let covered = self.covered_until.unwrap_or(now);
         let lead = covered.saturating_duration_since(now);
         if lead > FULL || lead > FULL_FOR_SILENCE && !self.activity.is_speech() {
             return true;
         }
         let Some(catch_up) = &mut self.catch_up else { return false };
-        let burst = this.arrival.saturating_duration_since(catch_up.previous_arrival) < length / 2;
+        let burst =
+            this.arrival.saturating_duration_since(catch_up.previous_arrival) < this.length / 2;
         catch_up.previous_arrival = this.arrival;
         catch_up.paced += u8::from(!burst);
         let elapsed = this.arrival.saturating_duration_since(catch_up.before.arrival);
-        let media = duration(this.end.wrapping_sub(catch_up.before.end) as usize);
-        let to_come = elapsed.saturating_sub(media);
+        let to_come = elapsed.saturating_sub(this.since(&catch_up.before));
         if catch_up.paced > 1 || to_come.is_zero() {
             self.catch_up = None;
             return false;
         }
-        burst && (covered + length + to_come).saturating_duration_since(now) > MAX_LEAD
+        burst && (covered + this.length + to_come).saturating_duration_since(now) > MAX_LEAD
     }
 
-    fn push_concealed(&mut self, now: Instant, samples: usize, events: &mut VecDeque<LegEvent>) {
-        if samples == 0 {
-            return;
-        }
-        self.gap.clear();
-        self.gap.resize(samples, 0);
-        if self.pcm.len() < MIN_FUTURE {
+    /// Fills `gap` with `length` of what the lost audio may have been, before anything is known of what follows.
+    fn extend(&mut self, length: Duration) {
+        let samples = samples_in(self.rate, length);
+        let decoder = self.decoders.of(self.codec);
+        if !decoder.is_some_and(|decoder| decoder.conceal(None, samples, &mut self.gap)) {
+            self.gap.clear();
+            self.gap.resize(samples, 0);
             self.concealer.conceal_forward(&mut self.gap);
-        } else {
-            self.concealer.conceal_between(&self.pcm, &mut self.gap);
         }
-        self.advance(samples);
-        self.push_gap(now, Duration::ZERO, Origin::Concealed, events);
     }
 
-    fn push_silence(&mut self, now: Instant, samples: usize, events: &mut VecDeque<LegEvent>) {
-        if samples == 0 {
+    /// Fills `gap` with `length` of silence, or of the noise that stands for it.
+    fn make_quiet(&mut self, length: Duration) {
+        let samples = samples_in(self.rate, length);
+        if self.absent == Absent::Dtx
+            && let Some(decoder) = self.decoders.of(self.codec)
+            && decoder.conceal(None, samples, &mut self.gap)
+        {
             return;
         }
         self.gap.clear();
         self.gap.resize(samples, 0);
-        self.advance(samples);
-        self.push_gap(now, Duration::ZERO, Origin::Silence, events);
+        if self.absent == Absent::Noise
+            && let Some(noise) = &mut self.noise
+        {
+            noise.fill(&mut self.gap);
+        }
     }
 
     /// Sends up what is in `gap`; its end is `lag` before `now`.
@@ -403,77 +538,53 @@ impl Uplink {
         origin: Origin,
         events: &mut VecDeque<LegEvent>,
     ) {
-        report(self.activity.process(&self.gap), lag, events);
-        let frame = self.frame(now, origin);
-        let Self { queue, gap, wide, resampler, format, .. } = self;
-        queue.push(frame, |bytes| match *format {
-            AudioFormat::G711(law) => {
-                let start = bytes.len();
-                bytes.resize(start + gap.len(), 0);
-                g711::encode(law, gap, &mut bytes[start..]);
-            }
-            AudioFormat::Pcm16(_) => write_pcm(gap, resampler, wide, bytes),
-        });
-    }
-
-    fn frame(&self, arrival: Instant, origin: Origin) -> Frame {
-        Frame { format: self.format, speech: self.activity.is_speech(), arrival, origin }
-    }
-
-    fn advance(&mut self, samples: usize) {
-        self.covered_until = self.covered_until.map(|covered| covered + duration(samples));
-    }
-
-    /// Samples by which the uplink lags behind `now`.
-    fn behind(&self, now: Instant) -> usize {
-        self.covered_until.map_or(0, |covered| samples_in(now.saturating_duration_since(covered)))
-    }
-}
-
-fn resampler_for(format: AudioFormat) -> Option<Resampler> {
-    match format {
-        AudioFormat::G711(_) | AudioFormat::Pcm16(SampleRate::Hz8000) => None,
-        AudioFormat::Pcm16(rate) => Some(Resampler::new(SampleRate::Hz8000, rate)),
-    }
-}
-
-/// Appends 8 kHz `pcm` as little-endian bytes at the resampler's rate.
-fn write_pcm(
-    pcm: &[i16],
-    resampler: &mut Option<Resampler>,
-    wide: &mut Vec<i16>,
-    bytes: &mut Vec<u8>,
-) {
-    let samples = match resampler {
-        Some(resampler) => {
-            wide.clear();
-            resampler.process(pcm, wide);
-            wide.as_slice()
+        let length = self.rate.duration_of(self.gap.len());
+        if let Some(tap) = &mut self.tap
+            && let Some(start) = self.covered_until.and_then(|covered| covered.checked_sub(length))
+        {
+            tap.take_pcm(start, self.rate, &self.gap);
         }
-        None => pcm,
-    };
-    let start = bytes.len();
-    bytes.resize(start + samples.len() * 2, 0);
-    for (bytes, sample) in bytes[start..].chunks_exact_mut(2).zip(samples) {
-        bytes.copy_from_slice(&sample.to_le_bytes());
+        let at = now.checked_sub(lag).unwrap_or(now);
+        let activity = self.activity.process_at(at, &self.gap);
+        self.report(activity, lag, events);
+        let tag = self.tag(now, origin);
+        self.feed.push(tag, &self.gap);
+    }
+
+    /// Tells what the voice activity detector found in audio whose end arrived `lag` ago.
+    fn report(
+        &mut self,
+        activity: Option<Activity>,
+        lag: Duration,
+        events: &mut VecDeque<LegEvent>,
+    ) {
+        events.extend(activity.map(|activity| match activity {
+            Activity::Started => LegEvent::SpeechStarted,
+            Activity::Stopped { silence } => LegEvent::SpeechStopped { ago: silence + lag },
+        }));
+        let pause = self.pauses.note(self.activity.is_speech(), self.activity.quiet());
+        events.extend(pause.map(|pause| match pause {
+            SpeechPause::Began { quiet } => LegEvent::SpeechPaused { ago: quiet + lag },
+            SpeechPause::Ended => LegEvent::SpeechResumed,
+        }));
+    }
+
+    fn tag(&self, arrival: Instant, origin: Origin) -> Tag {
+        Tag { speech: self.activity.is_speech(), arrival, origin }
+    }
+
+    fn advance(&mut self, length: Duration) {
+        self.covered_until = self.covered_until.map(|covered| covered + length);
     }
 }
 
-/// Tells what the voice activity detector found in audio whose end arrived `lag` ago.
-fn report(activity: Option<Activity>, lag: Duration, events: &mut VecDeque<LegEvent>) {
-    match activity {
-        None => {}
-        Some(Activity::Started) => events.push_back(LegEvent::SpeechStarted),
-        Some(Activity::Stopped { silence }) => {
-            events.push_back(LegEvent::SpeechStopped { ago: silence + lag });
-        }
-    }
+/// Whether the decoder of `codec` makes up what is lost.
+const fn conceals_itself(codec: Codec) -> bool {
+    matches!(codec, Codec::Opus(_))
 }
 
-const fn duration(samples: usize) -> Duration {
-    SampleRate::Hz8000.duration_of(samples)
-}
-
-const fn samples_in(duration: Duration) -> usize {
-    (duration.as_micros() * 8 / 1000) as usize
+/// Whole samples in `length`, which may be the sum of some that were rounded down to nanoseconds.
+const fn samples_in(rate: SampleRate, length: Duration) -> usize {
+    const SLACK: u128 = 2;
+    ((length.as_nanos() + SLACK) * rate.hz() as u128 / 1_000_000_000) as usize
 }

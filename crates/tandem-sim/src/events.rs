@@ -10,10 +10,10 @@ use std::{
 use serde_json::{Value, json};
 use tandem_call::{
     AgentSpec, CallMachine, CallOutcome, Capabilities, Cut, Digit, EndReason, Greeting,
-    HangupCause, Input, ItemId, LateResults, LegCommand, LegEvent, ModelCommand, ModelEvent,
-    ModelFailure, Output, Patience, Reaction, ResponseEnd, SignalCommand, SignalEvent, ToolCall,
-    ToolCallId, ToolDeclaration, ToolOutcome, TransferKind, TransferOutcome, TransferRoutes,
-    TransferTarget, Usage,
+    HangupCause, Input, Interruption, ItemId, LateResults, LegCommand, LegEvent, ModelCommand,
+    ModelEvent, ModelFailure, Output, Patience, Reaction, ResponseEnd, SignalCommand, SignalEvent,
+    ToolCall, ToolCallId, ToolDeclaration, ToolOutcome, TransferKind, TransferOutcome,
+    TransferRoutes, TransferTarget, Usage,
 };
 use tandem_media::{AudioFormat, Law, SampleRate};
 
@@ -110,6 +110,7 @@ struct Call {
     sounds: BTreeMap<ItemId, (Duration, Duration)>,
     playing: Option<ItemId>,
     paused: bool,
+    ducked: bool,
     /// Signalling does what it is told.
     obedient: bool,
     /// Events no peer of ours would send come too.
@@ -132,6 +133,7 @@ impl Call {
             output: &[AudioFormat::Pcm16(SampleRate::Hz24000)],
             truncates: flags & 1 != 0,
             detects_turns: flags & 6 != 0,
+            interrupts: flags & 10 != 10,
             turn_pause: Duration::from_millis(if flags & 16 == 0 { 500 } else { 1_200 }),
             takes_digits: flags & 8 != 0,
             resumes: false,
@@ -149,6 +151,7 @@ impl Call {
             sounds: BTreeMap::new(),
             playing: None,
             paused: false,
+            ducked: false,
             obedient: flags & 176 != 0,
             absurd: flags & 64 != 0,
             next_item: 0,
@@ -179,10 +182,10 @@ impl Call {
             })),
             137..=148 => Input::Model(ModelEvent::SpeechStarted),
             149..=154 => Input::Model(ModelEvent::SpeechStopped),
-            155..=164 => Input::Leg(LegEvent::SpeechStarted),
-            165..=174 => {
-                return self.caller_stops(choices);
-            }
+            155..=163 => Input::Leg(LegEvent::SpeechStarted),
+            164..=167 => Input::Leg(LegEvent::SpeechPaused { ago: choices.millis([0, 40, 60]) }),
+            168..=169 => Input::Leg(LegEvent::SpeechResumed),
+            170..=174 => return self.caller_stops(choices),
             175..=190 => Input::Model(ModelEvent::ToolCall(self.tool_call(choices))),
             191..=198 => self.tool_outcome(choices),
             199..=201 => Input::Model(ModelEvent::ToolCancelled(self.some_tool(choices))),
@@ -198,7 +201,7 @@ impl Call {
                 Input::Model(ModelEvent::ExpiresIn(choices.millis([0, 500, 10_000, 60_000])))
             }
             213..=217 => Input::Model(ModelEvent::CallerText {
-                text: " well, you know".into(),
+                text: choices.pick([" well, you know", "Uh-huh."]).into(),
                 last: choices.flag(),
             }),
             218..=222 => Input::Model(ModelEvent::AgentText {
@@ -340,12 +343,13 @@ impl Call {
 
     /// Goes to the next thing that happens by itself, `end` at most; false when `end` was reached.
     fn advance(&mut self, end: Instant) -> Result<bool, Violation> {
-        let played = self.queue.front().filter(|_| !self.paused).map(|(_, left)| self.now + *left);
+        let still = self.paused || self.ducked;
+        let played = self.queue.front().filter(|_| !still).map(|(_, left)| self.now + *left);
         let due = self.machine.poll_timeout();
         let next = [played, due].into_iter().flatten().min().filter(|next| *next <= end);
         let span = next.unwrap_or(end).saturating_duration_since(self.now);
         self.now += span;
-        if let Some((item, left)) = self.queue.front_mut().filter(|_| !self.paused) {
+        if let Some((item, left)) = self.queue.front_mut().filter(|_| !still) {
             let item = *item;
             *left -= span;
             let over = left.is_zero();
@@ -404,6 +408,7 @@ impl Call {
         match output {
             Output::Leg(LegCommand::ClearPlayout) => {
                 self.playing = None;
+                self.ducked = false;
                 let sounds = &self.sounds;
                 let cut = self.queue.drain(..).map(|(item, _)| {
                     let (heard, received) = sounds[&item];
@@ -414,6 +419,7 @@ impl Call {
             }
             Output::Leg(LegCommand::Play { item, .. }) => self.push(item, PROMPT),
             Output::Leg(LegCommand::Pause(paused)) => self.paused = paused,
+            Output::Leg(LegCommand::Duck(ducked)) => self.ducked = ducked,
             Output::Signal(SignalCommand::Answer) if self.obedient => {
                 self.reactions.push_back(Input::Signal(SignalEvent::Answered));
             }
@@ -443,7 +449,8 @@ impl Call {
     }
 
     fn start_playing(&mut self) -> Result<(), Violation> {
-        let next = self.queue.front().filter(|_| !self.paused).map(|(item, _)| *item);
+        let still = self.paused || self.ducked;
+        let next = self.queue.front().filter(|_| !still).map(|(item, _)| *item);
         match next {
             Some(item) if self.playing != Some(item) => {
                 self.playing = Some(item);
@@ -487,6 +494,11 @@ fn agent(choices: &mut Choices<'_>) -> (AgentSpec, u8) {
         transfer_timeout: Duration::from_secs(if taste & 8 == 0 { 30 } else { 4 }),
         end_call_drain: drain,
         end_call_cancel_on_speech: taste & 16 != 0,
+        interruption: Interruption {
+            sensitivity: [0.8, 0.0, 1.0, 0.5][usize::from(taste >> 6)],
+            reversible: limits & 8 == 0,
+            ..Interruption::default()
+        },
         max_silence: Duration::from_secs(if limits & 1 == 0 { 10 } else { 600 }),
         max_duration: Duration::from_secs(if limits & 6 == 0 { 30 } else { 900 }),
         transcription: taste & 32 == 0,
@@ -506,6 +518,7 @@ fn kind(output: &Output) -> &'static str {
         Output::Leg(LegCommand::ClearPlayout) => "clear",
         Output::Leg(LegCommand::Play { .. }) => "play",
         Output::Leg(LegCommand::Pause(_)) => "pause",
+        Output::Leg(LegCommand::Duck(_)) => "duck",
         Output::Signal(SignalCommand::Answer) => "answer",
         Output::Signal(SignalCommand::Reject { .. }) => "reject",
         Output::Signal(SignalCommand::HangUp { .. }) => "hang up",
@@ -549,7 +562,7 @@ mod tests {
             *reasons.entry(format!("{:?}", life.outcome.end_reason)).or_default() += 1;
         }
         // Lives that never get anywhere would prove nothing.
-        assert_eq!(orders.len(), 22, "{orders:?}"); // All there are.
+        assert_eq!(orders.len(), 23, "{orders:?}"); // All there are.
         assert!(orders.values().all(|times| *times >= 50), "{orders:?}");
         assert!(reasons.len() >= 10 && reasons.values().all(|times| *times >= 20), "{reasons:?}");
     }

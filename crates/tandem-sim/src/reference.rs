@@ -3,6 +3,7 @@
 //! [`Reference`] reads what a [`CallMachine`](tandem_call::CallMachine) was told and what it ordered, and knows nothing
 //! of how the machine decides. It is slower to be right and much simpler: it only counts and compares.
 
+mod interruptions;
 #[cfg(test)]
 mod tests;
 mod turns;
@@ -12,6 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use self::interruptions::Heard;
 use tandem_call::{
     AgentSpec, Capabilities, Input, ItemId, LegCommand, LegEvent, ModelCommand, ModelEvent, Output,
     Prompt, SignalCommand, SignalEvent, ToolCallId, ToolOutcome, TransferOutcome,
@@ -75,6 +77,8 @@ enum Signalling {
 pub struct Reference {
     spec: AgentSpec,
     truncates: bool,
+    /// The model has stopped when it reports speech.
+    interrupts: bool,
     /// The pause that ends a turn, where the model is told of turns.
     turn_pause: Option<Duration>,
     signalling: Signalling,
@@ -114,6 +118,9 @@ pub struct Reference {
     stretch: Option<(Instant, Instant)>,
     /// The agent was cut in this stretch of speech.
     heeded: bool,
+    heard: Heard,
+    /// The leg is silent until it shows whether the caller interrupts.
+    ducked: bool,
     /// The caller fell silent in this step.
     fell_silent: bool,
     /// The model was told that the caller's turn began, and not that it is over.
@@ -134,6 +141,7 @@ impl Reference {
         Self {
             spec,
             truncates: able.truncates,
+            interrupts: able.interrupts,
             turn_pause: (!able.detects_turns).then_some(able.turn_pause),
             signalling: Signalling::Ringing,
             ended: false,
@@ -160,6 +168,8 @@ impl Reference {
             speaking: None,
             stretch: None,
             heeded: false,
+            heard: Heard::default(),
+            ducked: false,
             fell_silent: false,
             turn_open: false,
             owed: false,
@@ -181,9 +191,16 @@ impl Reference {
             return check(step.timeout.is_none(), || "a timer after the end".into());
         }
         let must_clear = self.must_clear(step.now, step.stimulus);
+        let must_heed = self.must_heed(step.now, step.stimulus);
+        let may_not_stop = self.may_not_stop(step.now, step.stimulus);
+        let was_ducked = self.ducked;
+        if *step.stimulus == Stimulus::Timeout {
+            self.check_hush(step.now, true)?;
+        }
         let told = matches!(step.stimulus, Stimulus::Input(_));
         let may_not_clear = told && self.farewell && !self.spec.end_call_cancel_on_speech;
         self.take_stimulus(step.now, step.stimulus);
+        self.check_stop(step, was_ducked)?;
         for (index, output) in step.outputs.iter().enumerate() {
             check(!self.ended, || format!("{output:?} after Ended"))?;
             self.take_output(step, output)?;
@@ -192,10 +209,13 @@ impl Reference {
         let cleared = step.outputs.contains(&Output::Leg(LegCommand::ClearPlayout));
         check(cleared || !must_clear, || "the caller interrupted and is not heard".into())?;
         check(!cleared || !may_not_clear, || "the goodbye was cut".into())?;
+        check(!cleared || !may_not_stop, || "an agent was stopped that never is".into())?;
+        check(cleared || self.ducked || !must_heed, || "the agent talks on".into())?;
         self.check_turn(step)?;
         if self.ended {
             return check(step.timeout.is_none(), || "a timer after the end".into());
         }
+        self.check_hush(step.now, false)?;
         self.check_tools(step.now)?;
         self.check_dead_air(step.now)?;
         self.executing.retain(|_, deadline| *deadline > step.now);
@@ -213,15 +233,26 @@ impl Reference {
     /// The caller speaks over the agent, as the model hears it or the leg for it.
     fn must_clear(&self, now: Instant, stimulus: &Stimulus) -> bool {
         let Stimulus::Input(input) = stimulus else { return false };
-        let speech = match input {
-            Input::Model(ModelEvent::SpeechStarted) => true,
+        let at_once = self.patience() == Some(Duration::ZERO);
+        let interrupts = match input {
+            Input::Model(ModelEvent::SpeechStarted) if self.interrupts => {
+                self.patience().is_some() && (self.answering || self.speaks())
+            }
+            Input::Model(ModelEvent::SpeechStarted) => {
+                at_once && self.is_told_first() && self.speaks()
+            }
+            // What was cut is not cut again, though its end may not have come.
             Input::Leg(LegEvent::SpeechStarted) => {
-                self.turn_pause.is_some() && self.ready && self.speaking.is_none()
+                at_once && self.speaking.is_none() && self.speaks()
             }
             _ => false,
         };
-        let audible = self.answering || self.speaks();
-        speech && audible && self.talks(now) && self.surely_live()
+        interrupts && self.talks(now) && self.surely_live()
+    }
+
+    /// Something of the agent may be heard, or is about to be.
+    fn is_heard(&self) -> bool {
+        self.answering || !self.queued.is_empty()
     }
 
     /// Something of the model is to be heard.
@@ -272,11 +303,23 @@ impl Reference {
                     self.speaking = Some(now);
                     self.stretch = Some((now, now));
                     self.heeded = false;
+                    self.heard.over_agent = self.is_heard();
+                    self.heard.begin(now);
+                }
+            }
+            Input::Leg(LegEvent::SpeechPaused { ago }) => {
+                self.heard.end(now.checked_sub(*ago).unwrap_or(now));
+            }
+            Input::Leg(LegEvent::SpeechResumed) => {
+                if self.speaking.is_some() {
+                    self.heard.over_agent |= self.is_heard();
+                    self.heard.begin(now);
                 }
             }
             Input::Leg(LegEvent::SpeechStopped { ago }) => {
                 self.quiet_since = None;
                 if let Some(since) = self.speaking.take() {
+                    self.heard.end(now.checked_sub(*ago).unwrap_or(now));
                     self.stretch = Some((since, now.checked_sub(*ago).unwrap_or(since)));
                     self.fell_silent = true;
                 }
@@ -312,7 +355,18 @@ impl Reference {
             }
             ModelEvent::ResponseStarted if self.live => self.answering = true,
             ModelEvent::ResponseEnded(_) => self.answering = false,
-            ModelEvent::SpeechStarted | ModelEvent::SpeechStopped => self.quiet_since = None,
+            ModelEvent::SpeechStarted => {
+                self.quiet_since = None;
+                if !self.ducked && !self.interrupts {
+                    self.heard.reported = Some(now);
+                }
+            }
+            ModelEvent::SpeechStopped => self.quiet_since = None,
+            ModelEvent::CallerText { text, .. }
+                if self.spec.interruption.is_listening(text) == Some(true) =>
+            {
+                self.heard.listened = Some(now);
+            }
             ModelEvent::ToolCall(call) if self.live && !self.calls.contains_key(&call.id) => {
                 let deadline = self.surely_live().then(|| now + self.spec.tool_timeout);
                 self.calls.insert(call.id.clone(), deadline);
@@ -383,8 +437,10 @@ impl Reference {
             LegCommand::ClearPlayout => {
                 self.queued.clear();
                 self.heeded = true;
+                self.ducked = false;
                 Ok(())
             }
+            LegCommand::Duck(ducked) => self.take_duck(now, *ducked),
             LegCommand::Play { item, prompt } => {
                 check(!self.is_over(), || "a prompt after the end".into())?;
                 check(!self.transferring(now), || "a prompt during a transfer".into())?;

@@ -8,7 +8,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use tandem_call::{TransferKind, TransferTarget};
 use tandem_media::Codec;
-use tandem_sip::{Listener, LocalMedia, SipEndpoint, SipSettings, Transport};
+use tandem_sip::{Listener, LocalMedia, LocalSecurity, SipEndpoint, SipSettings, Transport};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -41,6 +41,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
                 rtp_port: 40000,
                 rtcp_port: 40001,
                 codecs,
+                security: LocalSecurity::default(),
             });
             if let Some(target) = target {
                 tokio::time::sleep(Duration::from_millis(500)).await;

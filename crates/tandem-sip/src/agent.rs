@@ -55,7 +55,7 @@ pub struct Invitation {
     pub request_uri: String,
     /// Headers worth keeping with the call.
     pub headers: Vec<(String, String)>,
-    /// G.711 codecs of the offer that we have in common; none when the INVITE has no offer.
+    /// Codecs of the offer that we have in common; none when the INVITE has no offer.
     pub offered: Option<Vec<Codec>>,
 }
 

@@ -8,9 +8,10 @@ use std::{
 use tandem_call::{HangupCause, Party, SignalEvent, TransferTarget};
 use tandem_media::Codec;
 use tandem_rtp::MediaParams;
+use tandem_srtp::MediaSecurity;
 use tokio::sync::mpsc;
 
-use crate::Credential;
+use crate::{Credential, LocalSecurity};
 
 /// Names one dialog of this user agent while it lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -25,8 +26,10 @@ pub struct LocalMedia {
     pub rtp_port: u16,
     /// Written as `a=rtcp` when it is not the port after `rtp_port`.
     pub rtcp_port: u16,
-    /// Codecs in order of preference.
+    /// Codecs in order of preference, Opus with the rate at which we run it.
     pub codecs: Vec<Codec>,
+    /// How it is protected.
+    pub security: LocalSecurity,
 }
 
 /// Why a call is refused before it was answered.
@@ -51,6 +54,8 @@ impl Rejection {
 /// closes.
 #[derive(Debug, Clone, PartialEq)]
 pub enum DialogEvent {
+    /// How media is protected from now on; before [`Self::Media`] of the same answer. Nothing is, until this comes.
+    Security(MediaSecurity),
     /// What was negotiated: at the answer and whenever it changes.
     Media(MediaParams),
     /// Answered, cancelled, hung up, held, a digit, the outcome of a transfer.
@@ -100,7 +105,7 @@ pub struct IncomingCall {
     /// X- headers, User-to-User and the like: at most 64, each at most 1 KiB. Identity headers (P-, Diversion,
     /// History-Info, Remote-Party-ID, Identity) only from trusted peers.
     pub headers: Vec<(String, String)>,
-    /// G.711 codecs of the offer that we have in common, in the offer's order; none when the INVITE has no offer and
+    /// Codecs of the offer that we have in common, in the offer's order; none when the INVITE has no offer and
     /// ours goes out with the answer.
     pub offered: Option<Vec<Codec>>,
     /// What happens to it.

@@ -12,6 +12,7 @@ use std::{
 
 use tandem_call::{HangupCause, SignalEvent, TransferOutcome, TransferTarget};
 use tandem_rtp::MediaParams;
+use tandem_srtp::MediaSecurity;
 
 pub(crate) use incoming::{Ringing, warn};
 use outgoing::Calling;
@@ -78,6 +79,8 @@ pub(crate) struct Dialog {
     retry: Option<(Instant, Purpose)>,
     hang_up_after_ack: Option<HangupCause>,
     held: bool,
+    /// The protection of media that was reported last.
+    secured: MediaSecurity,
     /// The last event is out.
     over: bool,
 }
@@ -168,6 +171,7 @@ impl Dialog {
             retry: None,
             hang_up_after_ack: None,
             held: false,
+            secured: MediaSecurity::Plain,
             over: false,
         }
     }
@@ -475,6 +479,10 @@ impl Dialog {
         let Some(negotiator) = &self.negotiator else { return };
         let Some(params) = negotiator.negotiated().copied() else { return };
         let holding = negotiator.is_holding();
+        if *negotiator.security() != self.secured {
+            self.secured = negotiator.security().clone();
+            self.event(cx, DialogEvent::Security(self.secured.clone()));
+        }
         if before == Some(params) {
             return;
         }

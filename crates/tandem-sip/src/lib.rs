@@ -20,6 +20,7 @@ mod offer_answer;
 pub mod offline;
 mod refer;
 pub mod sdp;
+mod security;
 mod session_timer;
 mod settings;
 mod stack;
@@ -32,5 +33,6 @@ pub use call::{
 pub use endpoint::{SipEndpoint, SipHandle, SipStats};
 pub use headers::Headers;
 pub use offer_answer::OfferError;
+pub use security::{KeyExchange, LocalSecurity, SecurityError, SrtpPolicy};
 pub use settings::{CodecPreference, Credential, Limits, Listener, SipSettings, Transport};
 pub use stack::BindError;

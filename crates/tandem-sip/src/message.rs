@@ -124,8 +124,8 @@ impl fmt::Display for Method {
     }
 }
 
-/// A request.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A request. `Debug` leaves out the body, which may hold keys.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Request {
     /// What is asked.
     pub method: Method,
@@ -137,8 +137,8 @@ pub struct Request {
     pub body: Vec<u8>,
 }
 
-/// A response.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A response. `Debug` leaves out the body, which may hold keys.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Response {
     /// 100 to 699.
     pub status: u16,
@@ -148,6 +148,28 @@ pub struct Response {
     pub headers: Headers,
     /// The body.
     pub body: Vec<u8>,
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request")
+            .field("method", &self.method)
+            .field("uri", &self.uri)
+            .field("headers", &self.headers)
+            .field("body", &format_args!("{} bytes", self.body.len()))
+            .finish()
+    }
+}
+
+impl fmt::Debug for Response {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Response")
+            .field("status", &self.status)
+            .field("reason", &self.reason)
+            .field("headers", &self.headers)
+            .field("body", &format_args!("{} bytes", self.body.len()))
+            .finish()
+    }
 }
 
 /// A message as it came off the wire.

@@ -1,17 +1,23 @@
-//! Offer and answer (RFC 3264) for one leg: G.711 and telephone-event, hold, resume, change of address.
+//! Offer and answer (RFC 3264) for one leg: codec, telephone-event and comfort noise, hold, resume, change of address.
+
+mod formats;
+mod payload_types;
+mod security;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use tandem_media::{Codec, Law, OpusParams, Ptime};
+use tandem_media::{Codec, Ptime};
 use tandem_rtp::{Direction, Latching, MediaParams};
+use tandem_srtp::MediaSecurity;
 
 use crate::{
-    CodecPreference, LocalMedia,
+    CodecPreference, LocalMedia, LocalSecurity, SecurityError,
     sdp::{Attribute, Connection, Media, Origin, SdpError, SessionDescription},
 };
 
-/// The payload type of telephone-event in our own offers.
-const TELEPHONE_EVENT: u8 = 101;
+use formats::{Format, codecs_of};
+use payload_types::PayloadTypes;
+use security::SecuritySide;
 
 /// Why a description cannot be agreed on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -31,6 +37,9 @@ pub enum OfferError {
     /// Media cannot be sent there: another address family than ours, multicast, broadcast.
     #[error("cannot send media to {0}")]
     UnfitAddress(IpAddr),
+    /// The two sides do not agree on its protection.
+    #[error("{0}")]
+    Security(#[from] SecurityError),
     /// Not a description.
     #[error("malformed SDP: {0}")]
     Malformed(#[from] SdpError),
@@ -43,7 +52,8 @@ impl OfferError {
             Self::NoAudio
             | Self::NoCommonCodec { .. }
             | Self::NoAddress(_)
-            | Self::UnfitAddress(_) => 488,
+            | Self::UnfitAddress(_)
+            | Self::Security(_) => 488,
             Self::Malformed(_) => 400,
         }
     }
@@ -54,23 +64,25 @@ impl OfferError {
             Self::NoAudio => 304,
             Self::NoCommonCodec { .. } => 305,
             Self::NoAddress(_) | Self::UnfitAddress(_) => 301,
-            Self::Malformed(_) => 399,
+            Self::Security(_) | Self::Malformed(_) => 399,
         }
     }
 }
 
-/// The G.711 codecs of an offer that are in `ours`, in the offer's order. Media must be able to reach its sender from
+/// The codecs of an offer that are in `ours`, in the offer's order. Media must be able to reach its sender from
 /// `local`.
 pub(crate) fn offered_codecs(
     offer: &SessionDescription,
     ours: &[Codec],
+    security: &LocalSecurity,
     local: IpAddr,
 ) -> Result<Vec<Codec>, OfferError> {
-    let (_, audio) = find_audio(offer)?;
+    let (index, _) = SecuritySide::new(security.clone()).choose(offer)?;
+    let audio = &offer.media[index];
     remote_address(offer, audio, local)?;
     let mut codecs: Vec<Codec> = Vec::new();
-    for (_, codec) in codecs_of(audio) {
-        if ours.contains(&codec) && !codecs.contains(&codec) {
+    for (_, codec) in codecs_of(audio, ours) {
+        if !codecs.contains(&codec) {
             codecs.push(codec);
         }
     }
@@ -88,6 +100,9 @@ pub(crate) struct Negotiator {
     sent: Option<SessionDescription>,
     /// What holds now.
     params: Option<MediaParams>,
+    /// Which numbers stand for what.
+    payload_types: PayloadTypes,
+    security: SecuritySide,
     /// We have put the peer on hold.
     holding: bool,
     signalling: IpAddr,
@@ -101,12 +116,14 @@ impl Negotiator {
         signalling: IpAddr,
     ) -> Self {
         Self {
+            security: SecuritySide::new(local.security.clone()),
             local,
             preference,
             session_id,
             version: 1,
             sent: None,
             params: None,
+            payload_types: PayloadTypes::default(),
             holding: false,
             signalling,
         }
@@ -115,6 +132,11 @@ impl Negotiator {
     /// What was negotiated last.
     pub(crate) fn negotiated(&self) -> Option<&MediaParams> {
         self.params.as_ref()
+    }
+
+    /// How media is protected by what was negotiated last.
+    pub(crate) fn security(&self) -> &MediaSecurity {
+        self.security.agreed()
     }
 
     /// Whether we have put the peer on hold.
@@ -132,20 +154,28 @@ impl Negotiator {
         &mut self,
         offer: &SessionDescription,
     ) -> Result<(String, MediaParams), OfferError> {
-        let (index, audio) = find_audio(offer)?;
+        let (index, protection) = self.security.choose(offer)?;
+        let audio = &offer.media[index];
         let (payload_type, codec) = self.choose(audio)?;
         let offered = offer.direction_of(audio);
         let (remote, unspecified) = remote_address(offer, audio, self.local.address)?;
         let direction = self.direction(answering(offered, unspecified));
         let mut params = self.params(offer, audio, remote, payload_type, codec);
         params.direction = direction;
+        let events = params.telephone_event.and_then(|number| meaning(audio, number));
+        let noise =
+            formats::comfort_noise_of(audio, codec).and_then(|number| meaning(audio, number));
+        let formats: Vec<(u8, Format)> =
+            [Some((payload_type, Format::Audio(codec))), events, noise]
+                .into_iter()
+                .flatten()
+                .collect();
+        let rtcp_mux = audio.attribute("rtcp-mux").is_some();
         let mut media: Vec<Media> = offer.media.iter().map(refused).collect();
-        media[index] = self.media(
-            &audio.protocol,
-            &params,
-            &[(payload_type, codec)],
-            audio.attribute("rtcp-mux").is_some(),
-        );
+        media[index] = self.media(&audio.protocol, &formats, params.ptime, direction, rtcp_mux);
+        media[index].attributes.extend_from_slice(&protection.attributes);
+        self.security.commit(protection);
+        self.payload_types.learn(audio);
         let sdp = self.describe(media);
         self.params = Some(params);
         Ok((sdp, params))
@@ -153,37 +183,37 @@ impl Negotiator {
 
     /// Offers every codec we have; while a session holds, what it uses comes first.
     pub(crate) fn offer(&mut self) -> String {
-        let mut codecs: Vec<(u8, Codec)> = self
-            .local
-            .codecs
-            .iter()
-            .map(|&codec| (codec.static_payload_type().unwrap_or(0), codec))
-            .collect();
+        let mut codecs = self.local.codecs.clone();
+        let mut ptime = Ptime::MS20;
         if let Some(current) = &self.params {
-            codecs.sort_by_key(|(_, codec)| *codec != current.codec);
-            // The same payload type for the same codec over the dialog (RFC 3264 §8.3.2).
-            for (payload_type, codec) in &mut codecs {
-                if *codec == current.codec {
-                    *payload_type = current.payload_type;
-                }
+            codecs.sort_by_key(|codec| !codec.is_same_as(current.codec));
+            ptime = current.ptime;
+        }
+        if let [only] = codecs[..] {
+            ptime = formats::fitting(only, ptime);
+        }
+        let mut clocks: Vec<u32> = Vec::new();
+        let mut noisy_clocks: Vec<u32> = Vec::new();
+        for codec in &codecs {
+            let clock_hz = codec.clock_hz();
+            if !clocks.contains(&clock_hz) {
+                clocks.push(clock_hz);
+            }
+            if !matches!(codec, Codec::Opus(_)) && !noisy_clocks.contains(&clock_hz) {
+                noisy_clocks.push(clock_hz);
             }
         }
-        let params = MediaParams {
-            remote_rtp: SocketAddr::from(([0, 0, 0, 0], 0)),
-            remote_rtcp: SocketAddr::from(([0, 0, 0, 0], 0)),
-            rtcp_mux: false,
-            codec: Codec::PCMU,
-            opus: OpusParams::DEFAULT,
-            comfort_noise: None,
-            payload_type: 0,
-            telephone_event: Some(
-                self.params.and_then(|params| params.telephone_event).unwrap_or(TELEPHONE_EVENT),
-            ),
-            ptime: self.params.map_or(Ptime::MS20, |params| params.ptime),
-            direction: self.direction(Direction::SendRecv),
-            latching: Latching::Off,
-        };
-        let media = self.media("RTP/AVP", &params, &codecs, false);
+        let formats: Vec<(u8, Format)> = codecs
+            .into_iter()
+            .map(Format::Audio)
+            .chain(clocks.into_iter().map(|clock_hz| Format::TelephoneEvent { clock_hz }))
+            .chain(noisy_clocks.into_iter().map(|clock_hz| Format::ComfortNoise { clock_hz }))
+            .filter_map(|format| Some((self.payload_types.assign(format)?, format)))
+            .collect();
+        let direction = self.direction(Direction::SendRecv);
+        let (protocol, protection) = self.security.offer();
+        let mut media = self.media(&protocol, &formats, ptime, direction, false);
+        media.attributes.extend(protection);
         self.describe(vec![media])
     }
 
@@ -192,37 +222,47 @@ impl Negotiator {
         &mut self,
         answer: &SessionDescription,
     ) -> Result<MediaParams, OfferError> {
-        let (_, audio) = find_audio(answer)?;
+        let (index, protection) = self.security.take_answer(answer)?;
+        let audio = &answer.media[index];
         // The answer's own order is the peer's choice.
-        let (payload_type, codec) = codecs_of(audio)
-            .find(|(_, codec)| self.local.codecs.contains(codec))
+        let (payload_type, codec) = codecs_of(audio, &self.local.codecs)
+            .next()
+            .or_else(|| self.unexplained(audio))
             .ok_or_else(|| no_common_codec(audio))?;
         let (remote, unspecified) = remote_address(answer, audio, self.local.address)?;
         let mut params = self.params(answer, audio, remote, payload_type, codec);
         params.rtcp_mux = false;
         params.direction = self.direction(answering(answer.direction_of(audio), unspecified));
+        self.payload_types.learn(audio);
+        self.security.commit(protection);
         self.params = Some(params);
         Ok(params)
     }
 
+    /// The codec of an answer that repeats a number of our offer without saying what it stands for.
+    fn unexplained(&self, audio: &Media) -> Option<(u8, Codec)> {
+        let numbers = audio.formats.iter().filter(|format| audio.encoding(format).is_none());
+        numbers.filter_map(|format| formats::payload_type(format)).find_map(|number| {
+            let Format::Audio(codec) = self.payload_types.meaning(number)? else { return None };
+            let ours = self.local.codecs.iter().find(|ours| ours.is_same_as(codec))?;
+            Some((number, *ours))
+        })
+    }
+
     fn choose(&self, audio: &Media) -> Result<(u8, Codec), OfferError> {
-        let offered: Vec<(u8, Codec)> =
-            codecs_of(audio).filter(|(_, codec)| self.local.codecs.contains(codec)).collect();
-        // A session stays with its codec as long as the peer has it.
-        let current = self.params.map(|params| params.codec);
-        let wanted = match self.preference {
-            CodecPreference::Theirs => offered.first().map(|(_, codec)| *codec),
-            CodecPreference::Ours => self
-                .local
-                .codecs
-                .iter()
-                .copied()
-                .find(|codec| offered.iter().any(|(_, other)| other == codec)),
+        let offered: Vec<(u8, Codec)> = codecs_of(audio, &self.local.codecs).collect();
+        let number_of = |codec: Codec| offered.iter().find(|(_, other)| *other == codec).copied();
+        // A session stays with its codec as long as the peer has it, and with its number where there are two.
+        let current = self.params.and_then(|params| {
+            let codec = number_of(params.codec)?;
+            let same = (params.payload_type, params.codec);
+            Some(if offered.contains(&same) { same } else { codec })
+        });
+        let wanted = || match self.preference {
+            CodecPreference::Theirs => offered.first().copied(),
+            CodecPreference::Ours => self.local.codecs.iter().copied().find_map(number_of),
         };
-        let codec =
-            current.filter(|codec| offered.iter().any(|(_, other)| other == codec)).or(wanted);
-        let chosen = offered.iter().find(|(_, other)| Some(*other) == codec);
-        chosen.copied().ok_or_else(|| no_common_codec(audio))
+        current.or_else(wanted).ok_or_else(|| no_common_codec(audio))
     }
 
     /// Our direction where the peer allows `allowed`.
@@ -249,15 +289,14 @@ impl Negotiator {
             rtcp_mux,
             codec,
             payload_type,
-            opus: OpusParams::DEFAULT,
-            comfort_noise: Some(13),
-            telephone_event: audio.formats.iter().find_map(|format| {
-                let encoding = audio.encoding(format)?;
-                let matches = encoding.name.eq_ignore_ascii_case("telephone-event")
-                    && encoding.clock_hz == 8000;
-                payload_type_of(format).filter(|_| matches)
+            opus: formats::opus_of(audio, payload_type),
+            comfort_noise: formats::comfort_noise_of(audio, codec).or_else(|| {
+                // Some peers send it unasked; then it has its static number.
+                let usual = codec.clock_hz() == 8_000 && meaning(audio, 13).is_none();
+                usual.then_some(13)
             }),
-            ptime: ptime(sdp, audio),
+            telephone_event: formats::telephone_event_of(audio, codec),
+            ptime: formats::ptime_of(sdp, audio, payload_type, codec),
             direction: Direction::SendRecv,
             latching: self.latching(remote_rtp.ip()),
         }
@@ -276,25 +315,31 @@ impl Negotiator {
     fn media(
         &self,
         protocol: &str,
-        params: &MediaParams,
-        codecs: &[(u8, Codec)],
+        formats: &[(u8, Format)],
+        ptime: Ptime,
+        direction: Direction,
         rtcp_mux: bool,
     ) -> Media {
-        let mut formats: Vec<String> =
-            codecs.iter().map(|(payload_type, _)| payload_type.to_string()).collect();
-        let mut attributes: Vec<Attribute> = codecs
-            .iter()
-            .map(|(payload_type, codec)| {
-                Attribute::new("rtpmap", format!("{payload_type} {}/8000", codec.name()))
-            })
-            .collect();
-        if let Some(event) = params.telephone_event {
-            formats.push(event.to_string());
-            attributes.push(Attribute::new("rtpmap", format!("{event} telephone-event/8000")));
-            attributes.push(Attribute::new("fmtp", format!("{event} 0-16")));
+        let mut attributes: Vec<Attribute> = Vec::new();
+        for (number, format) in formats {
+            let encoding = format.encoding();
+            attributes.push(Attribute::new("rtpmap", format!("{number} {encoding}")));
+            if let Some(parameters) = format.parameters() {
+                attributes.push(Attribute::new("fmtp", format!("{number} {parameters}")));
+            }
         }
-        attributes.push(Attribute::new("ptime", params.ptime.millis().to_string()));
-        attributes.push(Attribute::flag(match params.direction {
+        attributes.push(Attribute::new("ptime", ptime.millis().to_string()));
+        if let [
+            (_, Format::Audio(only)),
+            (_, Format::TelephoneEvent { .. } | Format::ComfortNoise { .. }),
+            ..,
+        ]
+        | [(_, Format::Audio(only))] = formats
+            && let Some(longest) = formats::longest(*only)
+        {
+            attributes.push(Attribute::new("maxptime", longest.to_string()));
+        }
+        attributes.push(Attribute::flag(match direction {
             Direction::SendRecv => "sendrecv",
             Direction::SendOnly => "sendonly",
             Direction::RecvOnly => "recvonly",
@@ -309,7 +354,7 @@ impl Negotiator {
             kind: "audio".into(),
             port: self.local.rtp_port,
             protocol: protocol.to_owned(),
-            formats,
+            formats: formats.iter().map(|(number, _)| number.to_string()).collect(),
             connection: None,
             attributes,
         }
@@ -338,29 +383,9 @@ impl Negotiator {
     }
 }
 
-/// The first audio over plain RTP that is not switched off.
-fn find_audio(sdp: &SessionDescription) -> Result<(usize, &Media), OfferError> {
-    sdp.media
-        .iter()
-        .enumerate()
-        .find(|(_, media)| {
-            media.kind == "audio"
-                && media.port != 0
-                && matches!(media.protocol.as_str(), "RTP/AVP" | "RTP/AVPF")
-        })
-        .ok_or(OfferError::NoAudio)
-}
-
-fn codecs_of(audio: &Media) -> impl Iterator<Item = (u8, Codec)> {
-    audio.formats.iter().filter_map(|format| {
-        let encoding = audio.encoding(format)?;
-        let codec = [Law::Mu, Law::A]
-            .into_iter()
-            .map(Codec::from)
-            .find(|codec| encoding.name.eq_ignore_ascii_case(codec.name()))?;
-        (encoding.clock_hz == 8000 && encoding.channels == 1)
-            .then_some((payload_type_of(format)?, codec))
-    })
+/// What `number` stands for in `audio`, with the number.
+fn meaning(audio: &Media, number: u8) -> Option<(u8, Format)> {
+    formats::formats_of(audio).find(|(other, _)| *other == number)
 }
 
 fn no_common_codec(audio: &Media) -> OfferError {
@@ -368,10 +393,6 @@ fn no_common_codec(audio: &Media) -> OfferError {
         audio.encoding(format).map_or_else(|| format.clone(), |encoding| encoding.name)
     };
     OfferError::NoCommonCodec { offered: audio.formats.iter().map(name).collect() }
-}
-
-fn payload_type_of(format: &str) -> Option<u8> {
-    format.parse().ok().filter(|payload_type| *payload_type < 128)
 }
 
 /// Our direction for what the peer says of its own (RFC 3264 §6.1). `0.0.0.0` is the old form of hold (§8.4).
@@ -421,23 +442,6 @@ fn remote_rtcp(audio: &Media, remote_rtp: SocketAddr) -> SocketAddr {
         }
         None => SocketAddr::new(remote_rtp.ip(), remote_rtp.port().saturating_add(1)),
     }
-}
-
-fn ptime(sdp: &SessionDescription, audio: &Media) -> Ptime {
-    let number = |name| {
-        let session =
-            || sdp.attributes.iter().find(|a| a.name == name).and_then(|a| a.value.as_deref());
-        let text = audio.attribute(name).or_else(session)?;
-        // Some senders write "20.0".
-        text.trim()
-            .split('.')
-            .next()?
-            .parse::<u32>()
-            .ok()
-            .filter(|millis| (1..1000).contains(millis))
-    };
-    let wanted = number("ptime").unwrap_or(20);
-    Ptime::nearest(number("maxptime").map_or(wanted, |most| wanted.min(most.max(10))))
 }
 
 /// A refused medium keeps one format and has port 0 (RFC 3264 §6).

@@ -107,8 +107,8 @@ impl fmt::Display for Connection {
     }
 }
 
-/// `a=name` or `a=name:value`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// `a=name` or `a=name:value`. `Debug` leaves out the keys of `a=crypto`.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Attribute {
     /// Before the colon.
     pub name: String,
@@ -125,6 +125,18 @@ impl Attribute {
     /// `a=name:value`.
     pub fn new(name: &str, value: impl Into<String>) -> Self {
         Self { name: name.into(), value: Some(value.into()) }
+    }
+}
+
+impl fmt::Debug for Attribute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let value = self.value.as_deref();
+        let shown = if self.name == "crypto" {
+            value.map(|line| line.split_once(" inline:").map_or("...", |(head, _)| head))
+        } else {
+            value
+        };
+        f.debug_struct("Attribute").field("name", &self.name).field("value", &shown).finish()
     }
 }
 
@@ -180,13 +192,30 @@ impl Media {
         }
         let (name, clock_hz) = match format {
             "0" => ("PCMU", 8000),
+            "3" => ("GSM", 8000),
+            "4" => ("G723", 8000),
             "8" => ("PCMA", 8000),
             "9" => ("G722", 8000),
+            "10" | "11" => ("L16", 44_100),
             "13" => ("CN", 8000),
+            "15" => ("G728", 8000),
             "18" => ("G729", 8000),
             _ => return None,
         };
-        Some(Encoding { name: name.into(), clock_hz, channels: 1 })
+        Some(Encoding { name: name.into(), clock_hz, channels: if format == "10" { 2 } else { 1 } })
+    }
+
+    /// The value of parameter `name` in the `a=fmtp` lines of `format`, compared without case; the first one counts.
+    pub fn format_parameter(&self, format: &str, name: &str) -> Option<&str> {
+        self.attributes
+            .iter()
+            .filter(|attribute| attribute.name == "fmtp")
+            .filter_map(|attribute| attribute.value.as_deref()?.trim().split_once([' ', '\t']))
+            .filter(|(payload_type, _)| *payload_type == format)
+            .flat_map(|(_, parameters)| parameters.split(';'))
+            .filter_map(|parameter| parameter.split_once('='))
+            .find(|(other, _)| other.trim().eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.trim())
     }
 
     /// The direction as its maker sees it, if the section says one.
@@ -404,6 +433,14 @@ m=video 0 RTP/AVP 96
             );
         }
         assert_eq!(audio.encoding("97"), None);
+        for (format, name, value) in [
+            ("102", "useinbandfec", Some("1")),
+            ("102", "MaxAverageBitrate", Some("30000")),
+            ("102", "usedtx", None),
+            ("9", "useinbandfec", None),
+        ] {
+            assert_eq!(audio.format_parameter(format, name), value, "{format} {name}");
+        }
         assert_eq!(audio.attribute("ptime"), Some("20"));
         assert_eq!(sdp.connection_of(audio).unwrap().ip(), "198.51.100.7".parse().ok());
         assert_eq!(sdp.direction_of(audio), Direction::SendRecv);

@@ -8,7 +8,9 @@ use std::{
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use secrecy::SecretString;
 use tandem_call::TransferKind;
-use tandem_media::Codec;
+use tandem_media::{Codec, SampleRate};
+
+use crate::LocalSecurity;
 
 /// What carries SIP messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -113,10 +115,12 @@ pub struct SipSettings {
     pub session_expires: Option<Duration>,
     /// The shortest session interval we take; never below 90 s.
     pub min_se: Duration,
-    /// Codecs we take at all, in order of preference.
+    /// Codecs we take at all, in order of preference. At which rate Opus runs is each call's own matter.
     pub codecs: Vec<Codec>,
     /// Whose order of codecs decides.
     pub codec_preference: CodecPreference,
+    /// How media may be protected.
+    pub security: LocalSecurity,
     /// Refer-To of each kind of transfer target. `{target}` is the target, `{host}` the peer's host. A kind that is
     /// missing here uses `sip:{target}@{host}`; [`TransferKind::Sip`] is taken as it stands.
     pub refer_templates: Vec<(TransferKind, String)>,
@@ -148,8 +152,9 @@ impl Default for SipSettings {
             realm: "tandem".into(),
             session_expires: Some(Duration::from_secs(1800)),
             min_se: Duration::from_secs(90),
-            codecs: vec![Codec::PCMU, Codec::PCMA],
+            codecs: vec![Codec::PCMU, Codec::PCMA, Codec::G722, Codec::Opus(SampleRate::Hz48000)],
             codec_preference: CodecPreference::Ours,
+            security: LocalSecurity::default(),
             refer_templates: Vec::new(),
             refer_to_headers: false,
             transfer_timeout: Duration::from_secs(60),

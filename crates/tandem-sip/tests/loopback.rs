@@ -8,8 +8,8 @@ use std::{
 use tandem_call::{HangupCause, SignalEvent, TransferKind, TransferOutcome, TransferTarget};
 use tandem_media::Codec;
 use tandem_sip::{
-    Credential, DialogEvent, IncomingCall, Listener, LocalMedia, OutgoingCall, Rejection,
-    SipEndpoint, SipHandle, SipSettings, Transport,
+    Credential, DialogEvent, IncomingCall, Listener, LocalMedia, LocalSecurity, OutgoingCall,
+    Rejection, SipEndpoint, SipHandle, SipSettings, Transport,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -32,7 +32,13 @@ fn settings() -> SipSettings {
 }
 
 fn media(port: u16, codecs: &[Codec]) -> LocalMedia {
-    LocalMedia { address: LOOPBACK, rtp_port: port, rtcp_port: port + 1, codecs: codecs.to_vec() }
+    LocalMedia {
+        address: LOOPBACK,
+        rtp_port: port,
+        rtcp_port: port + 1,
+        codecs: codecs.to_vec(),
+        security: LocalSecurity::default(),
+    }
 }
 
 fn uri(handle: &SipHandle, transport: Transport) -> String {

@@ -5,8 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tandem_call::{FilePlayback, ItemId, LegEvent};
-use tandem_media::AudioFormat;
+use tandem_call::{FilePlayback, ItemId, LegEvent, Tap};
+use tandem_media::{AudioFormat, SampleRate};
 
 use crate::{
     Playback, StreamShape,
@@ -26,6 +26,7 @@ pub(crate) struct Downlink {
     /// What silences the two-way `mod_audio_stream`, if anything does.
     stream_clear: Option<String>,
     is_paused: bool,
+    is_ducked: bool,
     queue: SpeechQueue,
     ledger: Ledger,
     timeline: Timeline,
@@ -87,6 +88,11 @@ impl Downlink {
         self.note_queued(now);
     }
 
+    /// From now on `tap` hears what the caller hears, as far as our clock knows.
+    pub(crate) fn set_tap(&mut self, tap: Box<dyn Tap>) {
+        self.timeline.set_tap(tap);
+    }
+
     /// Throws away all that was not heard yet and reports what was cut.
     pub(crate) fn clear(&mut self, now: Instant, events: &mut VecDeque<LegEvent>) {
         self.settle(now, events);
@@ -103,6 +109,7 @@ impl Downlink {
                 self.timeline.let_go(&mut self.ledger);
             }
         }
+        self.is_ducked = false;
         self.queue.clear();
         self.paced.forget();
         self.files.clear();
@@ -118,6 +125,16 @@ impl Downlink {
         }
         let goes_on = self.is_paused && !paused;
         self.is_paused = paused;
+        if goes_on {
+            self.go_on(now);
+        }
+    }
+
+    /// No more is sent, and what a module has is played on, so that nothing is lost; or it goes on. Files are played to their end:
+    /// to break one and begin it again takes longer than a duck lasts.
+    pub(crate) fn duck(&mut self, now: Instant, ducked: bool) {
+        let goes_on = self.is_ducked && !ducked;
+        self.is_ducked = ducked;
         if goes_on {
             self.go_on(now);
         }
@@ -159,7 +176,8 @@ impl Downlink {
     pub(crate) fn next_send(&self) -> Option<Instant> {
         match self.playback? {
             Playback::Binary | Playback::Messages => {
-                self.paced.next_send(&self.queue, &self.timeline, self.is_paused)
+                let is_still = self.is_paused || self.is_ducked;
+                self.paced.next_send(&self.queue, &self.timeline, is_still)
             }
             Playback::Files if self.is_paused => None,
             Playback::Files => self.files.next_send(&self.queue),
@@ -168,14 +186,19 @@ impl Downlink {
 
     /// The next piece due at `now`.
     pub(crate) fn poll(&mut self, now: Instant) -> Option<Piece<'_>> {
-        let Self { paced, files, queue, ledger, timeline, is_paused, .. } = self;
+        let Self { paced, files, queue, ledger, timeline, is_paused, is_ducked, .. } = self;
         match self.playback? {
             Playback::Binary | Playback::Messages => {
-                paced.poll(now, queue, ledger, timeline, *is_paused)
+                paced.poll(now, queue, ledger, timeline, *is_paused || *is_ducked)
             }
             Playback::Files if *is_paused => None,
             Playback::Files => files.poll(now, queue, ledger).map(Piece::AudioText),
         }
+    }
+
+    /// The voice in the message made last, and when it is played; once, and never of files.
+    pub(crate) fn take_spoken(&mut self) -> Option<(Instant, SampleRate, &[i16])> {
+        self.paced.take_spoken()
     }
 
     /// When `settle` has something to report.

@@ -291,6 +291,7 @@ impl Files {
             return;
         };
         let start = timeline.begin(now);
+        timeline.keep(start, rate, &file.pcm);
         for part in &file.parts {
             timeline.add(ledger, part.item, rate.duration_of(part.samples));
         }

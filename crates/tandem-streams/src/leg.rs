@@ -5,8 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tandem_call::{FilePlayback, ItemId, LegEvent, LegQuality, MediaLeg, UplinkFrame};
-use tandem_media::{AudioFormat, SampleRate};
+use tandem_call::{FilePlayback, ItemId, LegEvent, LegQuality, MediaLeg, Tap, UplinkFrame};
+use tandem_media::{AudioFormat, SampleRate, VoiceSettings};
 
 use crate::{
     Message, StreamError, StreamShape, TextNote,
@@ -116,6 +116,14 @@ impl ForkLeg {
         }
     }
 
+    /// How voices are treated from now on: noise, level, echo. Nothing is until this is called.
+    ///
+    /// A background in the agent's pauses is not for this leg, for nothing is sent in them; the switch has its own ways. The echo
+    /// of what the switch plays from files is not known.
+    pub fn set_voice(&mut self, voice: &VoiceSettings) {
+        self.uplink.set_voice(voice);
+    }
+
     /// A websocket is there, the first one or another one of the same channel.
     pub fn attach(&mut self, now: Instant, shape: StreamShape) {
         if self.is_closed {
@@ -165,6 +173,7 @@ impl ForkLeg {
             return Ok(BinaryNote::Shutdown);
         }
         self.counters.messages_received += 1;
+        self.note_played();
         self.uplink.take(now, message, &mut self.events);
         self.bound_events();
         Ok(BinaryNote::Audio)
@@ -212,6 +221,7 @@ impl ForkLeg {
 
     /// The next message due at `now`.
     pub fn poll_message(&mut self, now: Instant) -> Option<Message<'_>> {
+        self.note_played();
         self.shape?;
         if self.close_due.is_some_and(|due| due <= now) {
             self.close_due = None;
@@ -257,6 +267,13 @@ impl ForkLeg {
             underruns: self.downlink.underruns(),
             files_failed: self.downlink.failed_files(),
             ..self.counters
+        }
+    }
+
+    /// Lets the uplink know what comes back when the caller listens by loudspeaker.
+    fn note_played(&mut self) {
+        if let Some((at, rate, pcm)) = self.downlink.take_spoken() {
+            self.uplink.note_played(at, rate, pcm);
         }
     }
 
@@ -309,6 +326,15 @@ impl MediaLeg for ForkLeg {
         self.is_paused = paused;
         self.downlink.pause(now, paused, &mut self.events);
         self.bound_events();
+    }
+
+    fn duck(&mut self, now: Instant, ducked: bool) {
+        self.downlink.duck(now, ducked);
+    }
+
+    fn tap(&mut self, heard: Box<dyn Tap>, sent: Box<dyn Tap>) {
+        self.uplink.set_tap(heard);
+        self.downlink.set_tap(sent);
     }
 
     fn poll_event(&mut self) -> Option<LegEvent> {

@@ -13,6 +13,7 @@ mod message;
 mod metadata;
 mod notice;
 mod paced;
+mod reel;
 mod shape;
 mod speech_queue;
 mod timeline;

@@ -149,6 +149,8 @@ pub(crate) struct Paced {
     marks: Marks,
     /// When the message in `pcm` was composed that is to be sent after its mark.
     composed: Option<Instant>,
+    /// When the voice in `pcm` is played, until somebody asked.
+    spoken_at: Option<Instant>,
     pcm: Vec<i16>,
     parts: Vec<Part>,
     message: Vec<u8>,
@@ -170,6 +172,7 @@ impl Default for Paced {
             cushion: Cushion::default(),
             marks: Marks::default(),
             composed: None,
+            spoken_at: None,
             pcm: Vec::new(),
             parts: Vec::with_capacity(8),
             message: Vec::new(),
@@ -259,6 +262,12 @@ impl Paced {
         }
     }
 
+    /// The voice in the message made last, and when it is played; once.
+    pub(crate) fn take_spoken(&mut self) -> Option<(Instant, SampleRate, &[i16])> {
+        let rate = self.pace?.rate;
+        self.spoken_at.take().map(|at| (at, rate, self.pcm.as_slice()))
+    }
+
     /// Times the model ran dry in mid-sentence.
     pub(crate) const fn underruns(&self) -> u64 {
         self.cushion.underruns()
@@ -333,6 +342,8 @@ impl Paced {
         timeline.add_silence(pace.length(self.pcm.len() - spoken));
         self.is_primed = true;
         self.composed = Some(now);
+        self.spoken_at = (spoken > 0).then_some(start);
+        timeline.keep(start, pace.rate, &self.pcm);
         self.silence_at =
             timeline.until().filter(|_| pace.minus_one_is_mark && !self.parts.is_empty());
         self.note_sent(now, queue, timeline);

@@ -5,9 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tandem_call::{ItemId, LegEvent};
+use tandem_call::{ItemId, LegEvent, Tap};
+use tandem_media::SampleRate;
 
-use crate::ledger::Ledger;
+use crate::{ledger::Ledger, reel::Reel};
 
 /// Audio on its way to the caller's ear.
 #[derive(Debug, Default)]
@@ -15,6 +16,8 @@ pub(crate) struct Timeline {
     segments: VecDeque<Segment>,
     /// The end of all that was sent, silence included.
     until: Option<Instant>,
+    /// Its sound, where somebody records.
+    reel: Reel,
 }
 
 /// One part of one item.
@@ -26,6 +29,11 @@ struct Segment {
 }
 
 impl Timeline {
+    /// From now on `tap` hears what the caller hears.
+    pub(crate) fn set_tap(&mut self, tap: Box<dyn Tap>) {
+        self.reel.set_tap(tap);
+    }
+
     /// When all that was sent has been played.
     pub(crate) const fn until(&self) -> Option<Instant> {
         self.until
@@ -62,6 +70,11 @@ impl Timeline {
         }
     }
 
+    /// How what is sent sounds that is played from `start` on.
+    pub(crate) fn keep(&mut self, start: Instant, rate: SampleRate, pcm: &[i16]) {
+        self.reel.add(start, rate, pcm);
+    }
+
     /// Silence was sent, after [`begin`](Self::begin).
     pub(crate) fn add_silence(&mut self, length: Duration) {
         self.until = self.until.map(|until| until + length);
@@ -80,6 +93,7 @@ impl Timeline {
         ledger: &mut Ledger,
         events: &mut VecDeque<LegEvent>,
     ) {
+        self.reel.settle(now);
         while let Some(front) = self.segments.front()
             && front.start <= now
         {
@@ -96,6 +110,7 @@ impl Timeline {
 
     /// What is still to be played comes later by `lateness`, or earlier.
     pub(crate) fn shift(&mut self, lateness: Lateness) {
+        self.reel.shift(lateness);
         for segment in &mut self.segments {
             segment.start = lateness.apply(segment.start);
             segment.end = lateness.apply(segment.end);
@@ -106,6 +121,7 @@ impl Timeline {
     /// Nothing more of it is played: the caller heard what was played until `now`, of [`settle`](Self::settle)d audio. The parts
     /// are the ledger's to cut.
     pub(crate) fn silence(&mut self, now: Instant, ledger: &mut Ledger) {
+        self.reel.cut(now);
         for Segment { item, start, .. } in self.segments.drain(..) {
             ledger.hear(item, now.saturating_duration_since(start));
         }
@@ -119,6 +135,7 @@ impl Timeline {
         ledger: &mut Ledger,
     ) -> Vec<(ItemId, Duration)> {
         self.until = None;
+        self.reel.cut(now);
         let rest = self.segments.drain(..).map(|Segment { item, start, end }| {
             ledger.hear(item, now.saturating_duration_since(start));
             (item, end.saturating_duration_since(now.max(start)))
@@ -141,6 +158,11 @@ impl Timeline {
         ledger: &mut Ledger,
         events: &mut VecDeque<LegEvent>,
     ) {
+        if broken {
+            self.reel.cut(now);
+        } else {
+            self.reel.finish();
+        }
         for Segment { item, start, end } in self.segments.drain(..) {
             start_item(item, ledger, events);
             let end = if broken { end.min(now) } else { end };
@@ -159,7 +181,7 @@ pub(crate) enum Lateness {
 }
 
 impl Lateness {
-    fn apply(self, instant: Instant) -> Instant {
+    pub(crate) fn apply(self, instant: Instant) -> Instant {
         match self {
             Self::Later(by) => instant + by,
             Self::Earlier(by) => instant.checked_sub(by).unwrap_or(instant),

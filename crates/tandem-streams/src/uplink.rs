@@ -5,9 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tandem_call::{LegEvent, Origin, UplinkFrame};
+use tandem_call::{LegEvent, Origin, Tap, UplinkFrame};
 use tandem_media::{
-    Activity, AudioFormat, FrameQueue, Ptime, Resampler, SampleRate, VoiceActivity, g711,
+    Activity, AudioFormat, Conditioner, FrameQueue, Ptime, Resampler, SampleRate, SpeechPause,
+    SpeechPauses, VoiceActivity, VoiceSettings, g711,
 };
 
 use crate::Channels;
@@ -41,13 +42,17 @@ pub(crate) struct Uplink {
     channels: Channels,
     resampler: Option<Resampler>,
     activity: VoiceActivity,
-    narrow: Narrow,
+    pauses: SpeechPauses,
+    voice: VoiceSettings,
+    /// Makes the voice better before it goes up, where that is asked for.
+    conditioner: Option<Conditioner>,
+    /// Hears what goes up, as it came.
+    tap: Option<Box<dyn Tap>>,
     queue: FrameQueue<Frame>,
     /// The beginning of a sample that was split between two messages.
     carry: [u8; 4],
     carried: usize,
     pcm: Vec<i16>,
-    at_8000: Vec<i16>,
     wide: Vec<i16>,
     /// The stream's end on the call's time line; none before it starts.
     covered_until: Option<Instant>,
@@ -114,13 +119,15 @@ impl Uplink {
             rate,
             channels: Channels::Mono,
             resampler: resampler(rate, format),
-            activity: VoiceActivity::new(),
-            narrow: Narrow::default(),
+            activity: VoiceActivity::new(rate),
+            pauses: SpeechPauses::default(),
+            voice: VoiceSettings::default(),
+            conditioner: None,
+            tap: None,
             queue: FrameQueue::new(),
             carry: [0; 4],
             carried: 0,
             pcm: Vec::with_capacity(longest),
-            at_8000: Vec::with_capacity(longest),
             wide: Vec::with_capacity(longest),
             covered_until: None,
             last: BLOCK,
@@ -140,6 +147,23 @@ impl Uplink {
         self.format
     }
 
+    /// How the caller's voice is treated, from now on.
+    pub(crate) fn set_voice(&mut self, voice: &VoiceSettings) {
+        self.activity.guard_against_echo(voice.echo_guard);
+        self.conditioner = Conditioner::new(self.rate, voice);
+        self.voice = voice.clone();
+    }
+
+    /// From now on `tap` hears the caller, and the silence that stands for him.
+    pub(crate) fn set_tap(&mut self, tap: Box<dyn Tap>) {
+        self.tap = Some(tap);
+    }
+
+    /// The module was sent `pcm`, which it plays from `at` on.
+    pub(crate) fn note_played(&mut self, at: Instant, rate: SampleRate, pcm: &[i16]) {
+        self.activity.played(at, rate, pcm);
+    }
+
     /// Samples per second of what comes.
     pub(crate) const fn rate(&self) -> SampleRate {
         self.rate
@@ -150,7 +174,8 @@ impl Uplink {
         if rate != self.rate {
             self.rate = rate;
             self.resampler = resampler(rate, self.format);
-            self.narrow = Narrow::default();
+            self.activity.set_rate(rate);
+            self.conditioner = Conditioner::new(rate, &self.voice);
         }
         self.channels = channels;
         self.carried = 0;
@@ -288,27 +313,29 @@ impl Uplink {
         if is_silent {
             self.pcm.fill(0);
         }
+        if let (Some(tap), Some(covered)) = (&mut self.tap, self.covered_until) {
+            tap.take_pcm(covered, self.rate, &self.pcm);
+        }
         let length = self.rate.duration_of(self.pcm.len());
         self.covered_until = self.covered_until.map(|covered| covered + length);
-        let activity = if self.rate == SampleRate::Hz8000 {
-            self.activity.process(&self.pcm)
-        } else {
-            self.at_8000.clear();
-            self.narrow.process(self.rate, &self.pcm, &mut self.at_8000);
-            self.activity.process(&self.at_8000)
-        };
+        let activity = self.activity.process_at(self.covered_until.unwrap_or(end), &self.pcm);
         let age = now.saturating_duration_since(end);
-        match activity {
-            None => {}
-            Some(Activity::Started) => events.push_back(LegEvent::SpeechStarted),
-            Some(Activity::Stopped { silence }) => {
-                events.push_back(LegEvent::SpeechStopped { ago: silence + age });
-            }
-        }
+        events.extend(activity.map(|activity| match activity {
+            Activity::Started => LegEvent::SpeechStarted,
+            Activity::Stopped { silence } => LegEvent::SpeechStopped { ago: silence + age },
+        }));
+        let pause = self.pauses.note(self.activity.is_speech(), self.activity.quiet());
+        events.extend(pause.map(|pause| match pause {
+            SpeechPause::Began { quiet } => LegEvent::SpeechPaused { ago: quiet + age },
+            SpeechPause::Ended => LegEvent::SpeechResumed,
+        }));
         let origin = if is_silent { Origin::Silence } else { Origin::Caller };
         let speech = self.activity.is_speech();
         let frame = Frame { format: self.format, speech, arrival: now, origin };
-        let Self { queue, pcm, wide, resampler, format, .. } = self;
+        let Self { queue, pcm, wide, conditioner, resampler, format, .. } = self;
+        if let Some(conditioner) = conditioner {
+            conditioner.process(pcm, speech);
+        }
         let samples = match resampler {
             Some(resampler) => {
                 wide.clear();
@@ -352,28 +379,6 @@ impl Uplink {
             self.carried = tail.len();
         }
         (first, whole)
-    }
-}
-
-/// Averages neighbouring samples down to 8 kHz, for the ears of the voice activity detector alone: it compares energies, and
-/// what folds over from above 4 kHz is the energy of consonants.
-#[derive(Debug, Default)]
-struct Narrow {
-    sum: i32,
-    count: usize,
-}
-
-impl Narrow {
-    fn process(&mut self, rate: SampleRate, pcm: &[i16], out: &mut Vec<i16>) {
-        let factor = rate.hz() / SampleRate::Hz8000.hz();
-        for &sample in pcm {
-            self.sum += i32::from(sample);
-            self.count += 1;
-            if self.count == factor {
-                out.push((self.sum / factor as i32) as i16);
-                (self.sum, self.count) = (0, 0);
-            }
-        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Tries for real what the configuration promises: listeners, ports, records, voice, models.
 
 mod freeswitch;
+mod recording;
 
 use std::{
     collections::BTreeSet,
@@ -69,6 +70,7 @@ pub async fn run(config: &Config, offline: bool, mut report: impl FnMut(Step)) {
     report(try_ports(&config.media));
     report(try_descriptors(config.limits.max_calls));
     report(try_records(&config.records.path));
+    recording::run(config, &mut report).await;
     if let Some(beside) = &config.freeswitch {
         freeswitch::run(beside, &mut report).await;
     }

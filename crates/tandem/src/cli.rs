@@ -1,21 +1,25 @@
 //! The command line: what can be asked of `tandem`, and what each answer is worth as an exit code.
 
+mod recording;
 pub(crate) mod report;
 mod run;
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use secrecy::SecretString;
+use tandem_media::Codec;
 
 use crate::{
     bench::BenchArgs,
+    config::parse_codec,
     freeswitch::dialplan::Mode,
     logging::LogFormat,
-    softphone::{CodecName, Cue, DigitCue, HeaderArg, WavCue},
+    softphone::{Cue, DigitCue, HeaderArg, WavCue},
     terminal::ColorChoice,
 };
 
+pub use recording::{DecryptArgs, InfoArgs, RecordingArgs, RecordingCommand};
 pub use run::main;
 
 const AFTER_HELP: &str = "\
@@ -79,6 +83,8 @@ pub enum Command {
     Bench(BenchArgs),
     /// Put Tandem beside a FreeSWITCH: the dialplan for it
     Freeswitch(FreeswitchArgs),
+    /// Look at recordings, unseal them
+    Recording(RecordingArgs),
 }
 
 /// `tandem serve`
@@ -139,6 +145,8 @@ Examples:
       speak when their first turn is over, interrupt their second, press 0 after the third
   tandem call sip:200@127.0.0.1 --digits '2s:1,5.5s:#' --json
       press 1 two seconds after the answer and # after five and a half
+  tandem call sip:200@127.0.0.1 --codec g722,pcmu --wav hello.wav --record wide.wav
+      in G.722 if they have it; the recording has the codec's rate, up to 48 kHz
 
 When a thing is to happen is written before a colon: 2s, 500ms, 1.5s after the answer; after2 or after2+500ms, when
 their second turn is over; during2+1s, one second into their second turn.")]
@@ -172,9 +180,12 @@ pub struct CallArgs {
     /// A header for the INVITE: "X-Tenant: acme" [may be repeated]
     #[arg(long, value_name = "NAME: VALUE")]
     pub header: Vec<HeaderArg>,
-    /// Codecs to offer, best first: pcmu, pcma
-    #[arg(long, value_enum, hide_possible_values = true, value_delimiter = ',', default_values_t = [CodecName::Pcmu, CodecName::Pcma], value_name = "CODEC")]
-    pub codec: Vec<CodecName>,
+    /// Codecs to offer, best first: pcmu, pcma, g722, opus, l16/16000 (or 8000, 24000, 48000)
+    #[arg(long, value_parser = parse_codec, value_delimiter = ',', default_values = ["pcmu", "pcma"], value_name = "CODEC")]
+    pub codec: Vec<Codec>,
+    /// Offer protected media (SRTP) only, with keys in SDP (sdes) or by a handshake (dtls)
+    #[arg(long, value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "sdes", value_name = "KEYS")]
+    pub srtp: Option<SrtpKeys>,
     /// Local address to call from [default: the one that reaches the far side]
     #[arg(long, value_name = "IP")]
     pub local: Option<std::net::IpAddr>,
@@ -184,6 +195,15 @@ pub struct CallArgs {
     /// Print one JSON object at the end
     #[arg(long)]
     pub json: bool,
+}
+
+/// Where the keys of protected media come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SrtpKeys {
+    /// In SDP, where whoever reads it has them.
+    Sdes,
+    /// Of a DTLS handshake on the media's path.
+    Dtls,
 }
 
 /// `tandem demo`
@@ -284,7 +304,12 @@ mod tests {
             ("tandem route", false),
             ("tandem call sip:200@127.0.0.1 --wav 2s:a.wav --wav b.wav --digits 2s:1,5.5s:#", true),
             ("tandem call sip:200@127.0.0.1 --digits x:1", false),
-            ("tandem call sip:200@127.0.0.1 --codec opus", false),
+            ("tandem call sip:200@127.0.0.1 --codec opus,g722,l16/16000", true),
+            ("tandem call sip:200@127.0.0.1 --srtp", true),
+            ("tandem call sip:200@127.0.0.1 --srtp=dtls --json", true),
+            ("tandem call sip:200@127.0.0.1 --srtp=zrtp", false),
+            ("tandem call sip:200@127.0.0.1 --codec g729", false),
+            ("tandem call sip:200@127.0.0.1 --codec l16", false),
             ("tandem call sip:200@127.0.0.1 --duration 0", false),
             ("tandem bench --calls 300 --seconds 60 --seed 2 --fifo --json bench.json", true),
             ("tandem bench --calls 0", false),
@@ -298,6 +323,9 @@ mod tests {
             ("tandem freeswitch dialplan --context ../../etc", false),
             ("tandem freeswitch dialplan --profile a/b", false),
             ("tandem freeswitch", false),
+            ("tandem recording info a.wav --json", true),
+            ("tandem recording decrypt a.wav.sealed --key-file k -o b.wav", true),
+            ("tandem recording decrypt a.wav.sealed", false),
             ("tandem dance", false),
         ] {
             let parsed = Cli::try_parse_from(line.split(' '));

@@ -3,8 +3,10 @@
 mod agent;
 mod agents;
 mod attendant;
+mod audio;
 mod fixed;
 mod freeswitch;
+mod interruption;
 mod limits;
 mod listeners;
 mod mistake;
@@ -12,6 +14,7 @@ mod models;
 mod number_plan;
 mod numbers;
 mod reader;
+mod recording;
 mod secret;
 mod switch_tools;
 #[cfg(test)]
@@ -28,6 +31,7 @@ pub use fixed::FixedSettings;
 pub(crate) use freeswitch::module_name;
 pub use freeswitch::{FreeswitchConfig, SwitchConfig};
 pub use limits::{Limits, RecordsConfig};
+pub(crate) use listeners::parse_codec;
 pub use listeners::{MediaConfig, listener_name};
 pub(crate) use mistake::closest;
 pub use mistake::{Findings, Mistake, Severity};
@@ -35,6 +39,7 @@ pub use models::{ATTENDANT, ModelConfig};
 pub use number_plan::{Destination, NumberPlan, NumberRoute};
 #[cfg(test)]
 pub(crate) use numbers::parse_kind;
+pub use recording::{AgentRecording, RecordingConfig};
 pub use secret::SecretSource;
 pub use switch_tools::SwitchTools;
 use tandem_attendant::VoiceSettings;
@@ -67,6 +72,8 @@ pub struct Config {
     pub limits: Limits,
     /// The call records.
     pub records: RecordsConfig,
+    /// The recordings.
+    pub recording: RecordingConfig,
     /// How the offline attendant speaks; what it says is in the agents.
     pub voice: VoiceSettings,
     /// Models by their configured names, also those without a key.
@@ -178,6 +185,8 @@ fn read_config(mut root: Section<'_, '_>, surroundings: &Surroundings<'_>) -> Co
     let limits = limits_value.as_ref().and_then(|value| value.section()).map(limits::read_limits);
     let records =
         root.section("records").map(|section| limits::read_records(section, surroundings));
+    let recording =
+        root.section("recording").map(|section| recording::read_recording(section, surroundings));
     let freeswitch = root
         .section("freeswitch")
         .map(|section| freeswitch::read_freeswitch(section, surroundings));
@@ -189,7 +198,15 @@ fn read_config(mut root: Section<'_, '_>, surroundings: &Surroundings<'_>) -> Co
     let agents_section = root.section("agents");
     let controls = freeswitch.as_ref().map(|freeswitch| &freeswitch.tools);
     let mut agents = agents_section
-        .map(|section| agents::read_agents(section, &models, &attendant.script, controls))
+        .map(|section| {
+            agents::read_agents(
+                section,
+                &models,
+                &attendant.script,
+                controls,
+                surroundings.directory,
+            )
+        })
         .unwrap_or_default();
     let numbers_value = root.value("numbers");
     let numbers_section = numbers_value.as_ref().and_then(|value| value.section());
@@ -223,6 +240,8 @@ fn read_config(mut root: Section<'_, '_>, surroundings: &Surroundings<'_>) -> Co
     }
     let mut sip = sip.unwrap_or_else(listeners::default_sip);
     sip.media_address = media.address;
+    sip.security.policy = media.srtp;
+    sip.security.best_effort = media.srtp_best_effort;
     if !media_has_bind {
         media.bind = listeners::default_bind(&sip.listen);
     }
@@ -250,6 +269,7 @@ fn read_config(mut root: Section<'_, '_>, surroundings: &Surroundings<'_>) -> Co
         sip,
         media,
         limits,
+        recording: recording.unwrap_or_else(|| RecordingConfig::off(surroundings)),
         records: records.unwrap_or_else(|| RecordsConfig {
             path: surroundings.directory.join(RecordsConfig::default().path),
         }),
@@ -332,6 +352,7 @@ fn default_numbers(agents: &BTreeMap<String, Agent>, mistakes: &Mistakes<'_>) ->
         destination: Destination::Agent(agent.clone()),
         label: None,
         ai_transfer: None,
+        recording: None,
         enabled: true,
         line: 0,
     };

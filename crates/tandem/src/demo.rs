@@ -6,13 +6,13 @@ use std::{
     time::Duration,
 };
 
-use tandem_media::Codec;
+use tandem_media::{Codec, SampleRate};
 use tandem_sip::Transport;
 
 use crate::{
     config::Config,
     serve::{Daemon, ServeError},
-    softphone::{self, Action, CallError, CallPlan, CallReport, Cue},
+    softphone::{self, Action, CallError, CallPlan, CallReport, Clip, Cue},
 };
 
 /// The workshop's attendant.
@@ -84,6 +84,7 @@ pub async fn run(
         credentials: None,
         headers: Vec::new(),
         codecs: vec![Codec::PCMU, Codec::PCMA],
+        srtp: None,
         local: None,
         ledger: Some(ledger),
     };
@@ -98,15 +99,16 @@ fn cues() -> Vec<(Cue, Action)> {
     let mut cues = Vec::new();
     for (when, wav) in LINES {
         let when = when.parse().expect("the demo's cues are good");
-        cues.push((when, Action::Play(samples(wav))));
+        cues.push((when, Action::Play(clip(wav))));
     }
     cues
 }
 
 /// The samples of one of the caller's lines: they are shipped as telephone audio, mono at 8 kHz.
-fn samples(wav: &[u8]) -> Vec<i16> {
+fn clip(wav: &[u8]) -> Clip {
     let reader = hound::WavReader::new(wav).expect("the caller's lines are WAV files");
-    reader.into_samples().map(|sample| sample.expect("the caller's lines are whole")).collect()
+    let samples = reader.into_samples().map(|sample| sample.expect("the caller's lines are whole"));
+    Clip { rate: SampleRate::Hz8000, pcm: samples.collect() }
 }
 
 /// Whether the record shows what a demo is to show.

@@ -17,6 +17,7 @@ pub mod descriptors;
 pub mod freeswitch;
 pub mod logging;
 pub mod number;
+mod retention;
 pub mod routing;
 pub mod serve;
 pub mod softphone;

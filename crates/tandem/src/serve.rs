@@ -5,7 +5,9 @@ use std::{future, io, path::PathBuf, sync::Arc, thread, time::Duration};
 use tandem_attendant::Voice;
 use tandem_call::Patience;
 use tandem_exchange::{Exchange, ExchangeSettings, RecordLog};
-use tandem_sip::{SipEndpoint, SipHandle};
+use tandem_recording::Recorder;
+use tandem_sip::{SipEndpoint, SipHandle, SrtpPolicy};
+use tandem_srtp::{DtlsIdentity, NoIdentity};
 use tokio::{
     signal::unix::{SignalKind, signal},
     task::{JoinError, JoinHandle},
@@ -17,6 +19,7 @@ use crate::{
         sidecar::{Sidecar, SidecarError},
         tools::ChannelTools,
     },
+    retention::Retention,
     wiring::Plan,
 };
 
@@ -37,6 +40,9 @@ pub enum ServeError {
     /// A SIP listener can't be bound.
     #[error("SIP: {0}")]
     Sip(String),
+    /// There is no certificate for protected media.
+    #[error(transparent)]
+    Identity(#[from] NoIdentity),
     /// FreeSWITCH can't be served.
     #[error(transparent)]
     Freeswitch(#[from] SidecarError),
@@ -50,6 +56,8 @@ pub struct Daemon {
     exchange: Exchange,
     sip: SipHandle,
     records: RecordLog,
+    recorder: Recorder,
+    retention: Retention,
     voice: Voice,
     freeswitch: Option<Sidecar>,
     calls: JoinHandle<()>,
@@ -60,7 +68,11 @@ pub struct Daemon {
 
 impl Daemon {
     /// Starts everything that `config` names. Listens when this returns.
-    pub async fn start(config: Config) -> Result<Self, ServeError> {
+    pub async fn start(mut config: Config) -> Result<Self, ServeError> {
+        if config.media.srtp != SrtpPolicy::Off {
+            let identity = DtlsIdentity::generate()?;
+            config.sip.security.identity = Some(Arc::new(identity));
+        }
         let records = RecordLog::open(&config.records.path)
             .map_err(|source| ServeError::Records { path: config.records.path.clone(), source })?;
         let voice = Voice::open(config.voice.clone(), tokio::runtime::Handle::current());
@@ -71,7 +83,10 @@ impl Daemon {
             .await
             .map_err(|error| ServeError::Sip(error.to_string()))?;
         let (beside, max_calls) = (config.freeswitch.clone(), config.limits.max_calls as usize);
-        let plan = Arc::new(Plan::new(config));
+        let recorder = Recorder::start(recording_threads())?;
+        let retention = Retention::start(&config.recording);
+        let plan = Arc::new(Plan::new(config).with_recorder(recorder.clone()));
+        render_consents(&voice, &plan).await;
         let warming = warm(&voice, Arc::clone(&plan));
         let allowed = beside.as_ref().map(|config| config.tools.clone()).unwrap_or_default();
         let tools = ChannelTools::new(allowed);
@@ -86,7 +101,19 @@ impl Daemon {
             let exchange = exchange.clone();
             async move { exchange.run(incoming).await }
         });
-        Ok(Self { exchange, sip, records, voice, freeswitch, calls, warming, fixed, drain })
+        Ok(Self {
+            exchange,
+            sip,
+            records,
+            recorder,
+            retention,
+            voice,
+            freeswitch,
+            calls,
+            warming,
+            fixed,
+            drain,
+        })
     }
 
     /// The SIP side: its addresses, its counters.
@@ -108,9 +135,21 @@ impl Daemon {
     /// keys of those that `config` changes are returned: they take effect at the next start.
     pub fn reload(&mut self, config: Config) -> Vec<&'static str> {
         let changed = self.fixed.changed_keys(&config);
-        let plan = Arc::new(Plan::new(config));
-        self.warming = warm(&self.voice, Arc::clone(&plan));
-        self.exchange.set_routes(plan);
+        self.retention.set(&config.recording);
+        self.warming.abort(); // It must not put older routes in force later.
+        let plan = Arc::new(Plan::new(config).with_recorder(self.recorder.clone()));
+        if plan.consents().next().is_none() {
+            self.warming = warm(&self.voice, Arc::clone(&plan));
+            self.exchange.set_routes(plan);
+        } else {
+            // No call is to come before it can be told that it is recorded.
+            let (voice, exchange) = (self.voice.clone(), self.exchange.clone());
+            self.warming = tokio::spawn(async move {
+                render_consents(&voice, &plan).await;
+                exchange.set_routes(Arc::clone(&plan) as Arc<_>);
+                warm_scripts(&voice, &plan).await;
+            });
+        }
         changed
     }
 
@@ -230,6 +269,7 @@ fn exchange_settings(config: &Config) -> ExchangeSettings {
         retry_after: config.sip.retry_after,
         codecs: config.sip.codecs.clone(),
         codec_preference: config.sip.codec_preference,
+        security: config.sip.security.clone(),
         media_bind: config.media.bind,
         media_address: config.media.address,
         media_ports: config.media.ports.clone(),
@@ -238,15 +278,31 @@ fn exchange_settings(config: &Config) -> ExchangeSettings {
     }
 }
 
+/// Threads that write recordings: one can do some hundred calls as WAV, some sixty as Ogg.
+fn recording_threads() -> usize {
+    thread::available_parallelism().map_or(1, usize::from).div_ceil(4).min(4)
+}
+
+/// Renders what callers are told before they are recorded. Without it their calls are not recorded.
+async fn render_consents(voice: &Voice, plan: &Plan) {
+    for consent in plan.consents() {
+        if let Err(error) = consent.render(voice).await {
+            tracing::error!(%error, text = consent.text(), "nobody can say this announcement: calls that need it are not recorded");
+        }
+    }
+}
+
 /// Renders what never changes in the background, so that no caller waits for it.
 fn warm(voice: &Voice, plan: Arc<Plan>) -> JoinHandle<()> {
     let voice = voice.clone();
-    tokio::spawn(async move {
-        for (language, script) in plan.scripts() {
-            let warmed = voice.warm(language, script).await;
-            for (sentence, error) in warmed.failed {
-                tracing::warn!(%error, sentence, "a sentence of a script can't be rendered; a shipped one stands in");
-            }
+    tokio::spawn(async move { warm_scripts(&voice, &plan).await })
+}
+
+async fn warm_scripts(voice: &Voice, plan: &Plan) {
+    for (language, script) in plan.scripts() {
+        let warmed = voice.warm(language, script).await;
+        for (sentence, error) in warmed.failed {
+            tracing::warn!(%error, sentence, "a sentence of a script can't be rendered; a shipped one stands in");
         }
-    })
+    }
 }

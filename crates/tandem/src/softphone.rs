@@ -6,6 +6,7 @@
 mod cue;
 pub mod ledger;
 mod line;
+mod monitor;
 mod notes;
 mod phone;
 mod plan;
@@ -15,10 +16,11 @@ mod target;
 mod turns;
 pub mod wav;
 
-pub use cue::{CodecName, Cue, DigitCue, HeaderArg, WavCue};
+pub use cue::{Cue, DigitCue, HeaderArg, WavCue};
 pub use line::{CallError, call};
 pub use phone::{Action, Phone};
 pub use plan::CallPlan;
 pub use report::{CallReport, TurnReport};
 pub use target::Target;
 pub use turns::{HeardTurn, Turns};
+pub use wav::Clip;

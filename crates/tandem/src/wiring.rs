@@ -3,11 +3,14 @@
 use std::{collections::HashMap, sync::Arc};
 
 use tandem_attendant::Script;
-use tandem_exchange::{AgentProfile, CallFacts, ModelChoice, Route, Routes};
+use tandem_exchange::{
+    AgentProfile, CallFacts, Consent, ModelChoice, RecordingPlan, Route, Routes,
+};
 use tandem_models::ModelSettings;
+use tandem_recording::Recorder;
 
 use crate::{
-    config::Config,
+    config::{Agent, Config},
     routing::{self, NoRoute},
 };
 
@@ -16,6 +19,8 @@ pub struct Plan {
     config: Config,
     models: HashMap<String, Arc<ModelSettings>>,
     scripts: HashMap<String, Arc<Script>>,
+    consents: HashMap<String, Consent>,
+    recorder: Option<Recorder>,
 }
 
 impl Plan {
@@ -31,7 +36,40 @@ impl Plan {
             .iter()
             .map(|(name, agent)| (name.clone(), Arc::new(agent.script.clone())))
             .collect();
-        Self { config, models, scripts }
+        let consents = config.agents.iter().filter_map(|(name, agent)| {
+            let text = config.recording.consent_of(agent)?;
+            Some((name.clone(), Consent::new(agent.language.as_str(), text)))
+        });
+        let consents = consents.collect();
+        Self { config, models, scripts, consents, recorder: None }
+    }
+
+    /// The same, with somebody who records the calls that are to be recorded.
+    pub fn with_recorder(self, recorder: Recorder) -> Self {
+        Self { recorder: Some(recorder), ..self }
+    }
+
+    /// What callers are told before they are recorded, so that the voice can render it beforehand.
+    pub fn consents(&self) -> impl Iterator<Item = &Consent> {
+        let recorded = |name: &&String| {
+            let recording = &self.config.recording;
+            let of_number = self.config.numbers.lines().iter().any(|it| it.recording == Some(true));
+            of_number || recording.records(&self.config.agents[*name].recording, None)
+        };
+        self.consents.iter().filter(move |(name, _)| recorded(name)).map(|(_, consent)| consent)
+    }
+
+    /// How the calls of `agent` to a number that says `number` are recorded, if they are.
+    fn recording(&self, agent: &Agent, number: Option<bool>) -> Option<RecordingPlan> {
+        let config = &self.config.recording;
+        let recorder =
+            self.recorder.as_ref().filter(|_| config.records(&agent.recording, number))?;
+        Some(RecordingPlan {
+            recorder: recorder.clone(),
+            settings: config.settings.clone(),
+            consent: self.consents.get(&agent.agent_id).cloned(),
+            from_answer: agent.recording.from_answer.unwrap_or(config.from_answer),
+        })
     }
 
     /// The language and the script of each agent, so that the voice can render them beforehand.
@@ -66,6 +104,9 @@ impl Routes for Plan {
             chain,
             script: Arc::clone(&self.scripts[&agent.agent_id]),
             max_concurrent_calls: agent.max_concurrent_calls,
+            srtp: agent.srtp,
+            audio: agent.audio.clone(),
+            recording: self.recording(agent, route.number.recording),
         }))
     }
 }

@@ -51,6 +51,7 @@ async fn call(
         credentials: None,
         headers: vec![("X-Tenant".into(), "acme".into())],
         codecs: vec![Codec::PCMA],
+        srtp: None,
         local: None,
         ledger: Some(directory.join("calls.jsonl")),
     };

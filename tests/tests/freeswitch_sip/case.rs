@@ -18,35 +18,41 @@ pub(crate) const WE_HANG_UP: &str = "
     ! hung up NORMAL_CLEARING
     < 200 BYE";
 
-/// The opening of a call from FreeSWITCH, which offers `law` and hears RTP at `port`.
-pub(crate) fn answered(law: &str, port: u16) -> String {
-    let payload_type = if law == "A" { 8 } else { 0 };
+/// The opening of a call from FreeSWITCH, which offers `codec` and hears RTP at `port`.
+pub(crate) fn answered(codec: &str, port: u16) -> String {
+    let (payload_type, formats) = match codec {
+        "PCMA" => (8, "8 101 13"),
+        "G722" => (9, "9 101 13"),
+        // Opus makes its own comfort noise.
+        "opus" => (102, "102 101"),
+        _ => (0, "0 101 13"),
+    };
     format!(
         "
         < INVITE [{payload_type} 101 13 sendrecv] 1800/uac
         > 100 INVITE
-        ! called agent by 15550100 offering [{law}]
+        ! called agent by 15550100 offering {codec}
         * progress
         > 180 INVITE
         * accept
-        > 200 INVITE [{payload_type} 101 sendrecv] 1800/uac
-        ! media {law} to {port}, events 101, 20 ms, sendrecv
+        > 200 INVITE [{formats} sendrecv] 1800/uac
+        ! media {codec} to {port}, events 101, 20 ms, sendrecv
         ! answered
         < ACK"
     )
 }
 
-/// The opening of our call to FreeSWITCH, which answers at once with `law` and hears RTP at `port`.
-pub(crate) fn placed(law: &str, port: u16) -> String {
-    let payload_type = if law == "A" { 8 } else { 0 };
+/// The opening of our call to FreeSWITCH, which answers at once with `codec` and hears RTP at `port`.
+pub(crate) fn placed(codec: &str, port: u16) -> String {
+    let payload_type = if codec == "PCMA" { 8 } else { 0 };
     format!(
         "
         * call
-        > INVITE [0 8 101 sendrecv] 1800
+        > INVITE [0 8 9 111 101 110 13 sendrecv] 1800
         < 100 INVITE
         < 200 INVITE [{payload_type} 101 sendrecv] 1800/uas
         > ACK
-        ! media {law} to {port}, events 101, 20 ms, sendrecv
+        ! media {codec} to {port}, events 101, 20 ms, sendrecv
         ! answered"
     )
 }

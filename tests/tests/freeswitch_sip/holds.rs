@@ -17,13 +17,13 @@ fn we_hold(port: u16, answer: &str, held: &str) -> String {
     format!(
         "
         * hold
-        > INVITE [0 8 101 sendonly] 1800/uas
+        > INVITE [0 8 9 111 101 110 13 sendonly] 1800/uas
         < 100 INVITE
         < 200 INVITE [0 101 {answer}] 1800/uas
         > ACK
         ! media PCMU to {port}, events 101, 20 ms, {held}
         * resume
-        > INVITE [0 8 101 sendrecv] 1800/uas
+        > INVITE [0 8 9 111 101 110 13 sendrecv] 1800/uas
         < 100 INVITE
         < 200 INVITE [0 101 sendrecv] 1800/uas
         > ACK
@@ -51,25 +51,25 @@ fn peer_holds(port: u16, asked: &str, timer: &str) -> String {
 pub(crate) fn cases() -> Vec<Case> {
     let caller_holds = "sip/in_caller_hold_unhold_update";
     let bridged_hold = "sip/in_9002_bridged_uas_hold";
-    let bridged = answered("Mu", 20306).replace("15550100", "caller");
+    let bridged = answered("PCMU", 20306).replace("15550100", "caller");
     vec![
         Case::new(
             "sip/out_fs_hold_unhold",
             5090,
-            &[&answered("Mu", 23474), &peer_holds(23474, " 1800/uac", "1800/uac"), PEER_HANGS_UP],
+            &[&answered("PCMU", 23474), &peer_holds(23474, " 1800/uac", "1800/uac"), PEER_HANGS_UP],
         )
         .hears(121),
         Case::new(
             "sip/out_uas_hold_unhold",
             5090,
-            &[&answered("Mu", 22536), &we_hold(22536, "recvonly", "sendonly"), WE_HANG_UP],
+            &[&answered("PCMU", 22536), &we_hold(22536, "recvonly", "sendonly"), WE_HANG_UP],
         )
         .hears(110),
         // The recorded user agent asked for `inactive`, which we never do; we take it as the answer.
         Case::new(
             "sip/out_uas_hold_inactive",
             5090,
-            &[&answered("Mu", 21716), &we_hold(21716, "inactive", "inactive"), WE_HANG_UP],
+            &[&answered("PCMU", 21716), &we_hold(21716, "inactive", "inactive"), WE_HANG_UP],
         )
         .hears(70),
         Case::new(
@@ -77,11 +77,11 @@ pub(crate) fn cases() -> Vec<Case> {
             5090,
             &[&bridged, &we_hold(20306, "recvonly", "sendonly"), WE_HANG_UP],
         ),
-        Case::new(bridged_hold, 5099, &[&placed_and_rang("Mu", 29296), PEER_HANGS_UP]),
+        Case::new(bridged_hold, 5099, &[&placed_and_rang("PCMU", 29296), PEER_HANGS_UP]),
         Case::new(
             caller_holds,
             5099,
-            &[&placed("Mu", 29800), &we_hold(29800, "recvonly", "sendonly"), WE_HANG_UP],
+            &[&placed("PCMU", 29800), &we_hold(29800, "recvonly", "sendonly"), WE_HANG_UP],
         )
         .hears(107),
         Case::new(
@@ -90,7 +90,7 @@ pub(crate) fn cases() -> Vec<Case> {
             &[
                 "< INVITE [0 101 sendrecv]
                  > 100 INVITE
-                 ! called 9014 by caller offering [Mu]
+                 ! called 9014 by caller offering PCMU
                  * accept
                  > 200 INVITE [0 101 sendrecv] 1800/uas
                  ! media PCMU to 50304, events 101, 20 ms, sendrecv

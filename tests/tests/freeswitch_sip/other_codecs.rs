@@ -1,59 +1,60 @@
-//! Calls with G.722 and Opus alone, which we do not speak.
+//! Calls with G.722 and Opus alone.
 
 use std::time::Instant;
 
 use tandem_call::MediaLeg;
-use tandem_media::{Codec, Ptime};
+use tandem_media::{Codec, OpusParams, Ptime};
 use tandem_rtp::{Direction, Latching, MediaParams};
 
 use crate::{
     capture::{Capture, Datagram},
-    case::{Case, check},
+    case::{Case, PEER_HANGS_UP, WE_HANG_UP, answered, check},
     leg::Leg,
 };
 
-/// FreeSWITCH calls us with such a codec alone. It goes on as if the recorded user agent were there.
-fn called(file: &'static str, port: u16, payload_type: u8) -> Case {
-    let story = format!(
-        "
-        < INVITE [{payload_type} 101 13 sendrecv] 1800/uac
-        > 488 INVITE
-        < ACK
-        < BYE
-        > 481 BYE"
-    );
-    Case::new(file, port, &[&story])
-}
-
-/// FreeSWITCH answers our call with such a codec, which it was not offered.
-fn misunderstood(file: &'static str, payload_type: u8) -> Case {
-    let story = format!(
+/// FreeSWITCH answers our call with such a codec alone.
+fn placed(payload_type: u8, codec: &str, port: u16) -> String {
+    format!(
         "
         * call
-        > INVITE [0 8 101 sendrecv] 1800
+        > INVITE [0 8 9 111 101 110 13 sendrecv] 1800
         < 100 INVITE
         < 200 INVITE [{payload_type} 101 13 sendrecv] 1800/uac
         > ACK
-        > BYE
-        ! hung up INCOMPATIBLE_DESTINATION
-        < 200 BYE"
-    );
-    Case::new(file, 5060, &[&story])
+        ! media {codec} to {port}, events 101, 20 ms, sendrecv
+        ! answered"
+    )
+}
+
+/// A call from one FreeSWITCH to the other, in whose place we are.
+fn taken(codec: &str, port: u16) -> String {
+    answered(codec, port).replace("agent", "1001").replace("* progress\n        > 180 INVITE\n", "")
 }
 
 pub(crate) fn cases() -> Vec<Case> {
+    let (g722, opus) = ("sip/fs_to_fs_g722_dtmf", "sip/fs_to_fs_opus_dtmf");
     vec![
-        called("sip/out_g722_fs_bye", 5090, 9),
-        called("sip/out_opus_fs_bye", 5090, 102),
-        called("sip/fs_to_fs_g722_dtmf", 5080, 9),
-        called("sip/fs_to_fs_opus_dtmf", 5080, 102),
-        misunderstood("sip/fs_to_fs_g722_dtmf", 9),
-        misunderstood("sip/fs_to_fs_opus_dtmf", 102),
+        Case::new("sip/out_g722_fs_bye", 5090, &[&answered("G722", 20212), PEER_HANGS_UP])
+            .hears(150),
+        Case::new("sip/out_opus_fs_bye", 5090, &[&answered("opus", 20154), PEER_HANGS_UP])
+            .hears(151),
+        Case::new(g722, 5080, &[&taken("G722", 21616), PEER_HANGS_UP])
+            .hears_digits("12")
+            .hears(161),
+        Case::new(opus, 5080, &[&taken("opus", 29554), PEER_HANGS_UP])
+            .hears_digits("12")
+            .hears(182),
+        Case::new(g722, 5060, &[&placed(9, "G722", 20400), WE_HANG_UP])
+            .says_digits("12")
+            .hears(186),
+        Case::new(opus, 5060, &[&placed(102, "opus", 24626), WE_HANG_UP])
+            .says_digits("12")
+            .hears(187),
     ]
 }
 
 #[test]
-fn calls_without_a_codec_of_ours_are_refused() {
+fn wideband_calls_are_answered_and_heard() {
     check(&cases());
 }
 
@@ -88,7 +89,7 @@ fn audio_that_was_not_negotiated_is_counted_and_not_heard() {
                 rtcp_mux: false,
                 codec: Codec::PCMU,
                 payload_type: 0,
-                opus: tandem_media::OpusParams::DEFAULT,
+                opus: OpusParams::DEFAULT,
                 telephone_event: Some(101),
                 comfort_noise: Some(13),
                 ptime: Ptime::MS20,

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use tandem_sip::{
-    LocalMedia, SipSettings,
+    LocalMedia, LocalSecurity, SipSettings,
     message::Message,
     offline::{OfflineAgent, Outcome},
 };
@@ -20,7 +20,7 @@ fn refused_by_freeswitch(file: &'static str, call: usize, status: u16) -> Case {
     let story = format!(
         "
         * call
-        > INVITE [0 8 101 sendrecv] 1800
+        > INVITE [0 8 9 111 101 110 13 sendrecv] 1800
         < 100 INVITE
         < {status} INVITE
         > ACK
@@ -35,7 +35,7 @@ fn refused_by_us(file: &'static str, status: u16, cause: &str) -> Case {
         "
         < INVITE [0 101 13 sendrecv] 1800/uac
         > 100 INVITE
-        ! called agent by 15550100 offering [Mu]
+        ! called agent by 15550100 offering PCMU
         * reject {status}
         > {status} INVITE
         ! hung up {cause}
@@ -70,7 +70,7 @@ pub(crate) fn cases() -> Vec<Case> {
             "sip/in_invite_without_sdp_480",
             5099,
             &["* call
-               > INVITE [0 8 101 sendrecv] 1800
+               > INVITE [0 8 9 111 101 110 13 sendrecv] 1800
                < 480 INVITE
                > ACK
                ! failed 480"],
@@ -81,7 +81,7 @@ pub(crate) fn cases() -> Vec<Case> {
             5080,
             &["< INVITE [0 101 sendrecv] 1800/uac
                > 100 INVITE
-               ! called 1001 by 15550100 offering [Mu]
+               ! called 1001 by 15550100 offering PCMU
                * accept
                > 200 INVITE [0 101 sendrecv] 1800/uac
                ! media PCMU to 27948, events 101, 20 ms, sendrecv
@@ -93,7 +93,7 @@ pub(crate) fn cases() -> Vec<Case> {
             5090,
             &["< INVITE [0 101 13 sendrecv] 1800/uac
                > 100 INVITE
-               ! called agent by 15550100 offering [Mu]
+               ! called agent by 15550100 offering PCMU
                * progress
                > 180 INVITE
                < CANCEL
@@ -106,7 +106,7 @@ pub(crate) fn cases() -> Vec<Case> {
             "sip/in_cancel_while_ringing",
             5099,
             &["* call
-               > INVITE [0 8 101 sendrecv] 1800
+               > INVITE [0 8 9 111 101 110 13 sendrecv] 1800
                < 100 INVITE
                < 180 INVITE
                ! ringing
@@ -122,7 +122,7 @@ pub(crate) fn cases() -> Vec<Case> {
             5060,
             &["< INVITE [0 101 sendrecv]
                > 100 INVITE
-               ! called 9013 by caller offering [Mu]
+               ! called 9013 by caller offering PCMU
                * progress
                > 180 INVITE
                < CANCEL
@@ -139,7 +139,7 @@ pub(crate) fn cases() -> Vec<Case> {
 /// The same INVITE twice is one call.
 const UNANSWERED: &str = "< INVITE [102 9 0 8 103 104 101 13 sendrecv] 1800/uac
     > 100 INVITE
-    ! called agent by 0000000000 offering [Mu, A]
+    ! called agent by 0000000000 offering opus, G722, PCMU, PCMA
     < INVITE [102 9 0 8 103 104 101 13 sendrecv] 1800/uac
     > 100 INVITE";
 
@@ -182,10 +182,11 @@ fn an_invite_without_an_offer_is_answered_with_one() {
         rtp_port: 6000,
         rtcp_port: 6001,
         codecs: SipSettings::default().codecs,
+        security: LocalSecurity::default(),
     };
     agent.accept(now, call, local);
     take(&mut agent, &mut said);
-    assert_eq!(said, ["100 INVITE", "200 INVITE [0 8 101 sendrecv] 1800/uas"]);
+    assert_eq!(said, ["100 INVITE", "200 INVITE [0 8 9 111 101 110 13 sendrecv] 1800/uas"]);
     // The recorded caller acknowledges a refusal, which is no answer to our offer.
     let ack = capture.datagrams.last().unwrap();
     assert!(matches!(ack.message(), Message::Request(_)));

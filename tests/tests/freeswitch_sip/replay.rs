@@ -6,10 +6,9 @@ use std::{
 };
 
 use tandem_call::{SignalEvent, TransferOutcome};
-use tandem_media::Codec;
 use tandem_rtp::{DigitReceiver, Direction, MediaParams, RtpPacket, TelephoneEvent, is_rtcp};
 use tandem_sip::{
-    DialogEvent, DialogId, LocalMedia, OutgoingCall, SipSettings,
+    DialogEvent, DialogId, LocalMedia, LocalSecurity, OutgoingCall, SipSettings,
     message::{Message, Method, Request},
     offline::{OfflineAgent, Outcome},
     sdp::SessionDescription,
@@ -235,7 +234,8 @@ impl Replay {
             address: self.rtp.ip(),
             rtp_port: self.rtp.port(),
             rtcp_port: self.rtp.port() + 1,
-            codecs: vec![Codec::PCMU, Codec::PCMA],
+            codecs: SipSettings::default().codecs,
+            security: LocalSecurity::default(),
         }
     }
 
@@ -252,11 +252,13 @@ impl Replay {
                 }
                 Outcome::Invited(call) => {
                     self.dialog = Some(call.id);
+                    let offered: Vec<_> =
+                        call.offered.iter().flatten().map(|codec| codec.name()).collect();
                     self.story.push(format!(
-                        "! called {} by {} offering {:?}",
+                        "! called {} by {} offering {}",
                         call.called,
                         call.from.number.as_deref().unwrap_or("nobody"),
-                        call.offered.unwrap_or_default(),
+                        offered.join(", "),
                     ));
                 }
                 Outcome::Event { dialog, event } => {
@@ -287,6 +289,7 @@ impl Replay {
                 self.leg.apply(self.now, params);
                 media_line(&params)
             }
+            DialogEvent::Security(_) => "! security".into(),
             DialogEvent::Ringing => "! ringing".into(),
             DialogEvent::Failed { status, .. } => format!("! failed {status}"),
             DialogEvent::Signal(signal) => match signal {

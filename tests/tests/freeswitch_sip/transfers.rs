@@ -17,7 +17,7 @@ fn transfer(number: &str, notified: &str, outcome: &str) -> String {
 
 /// The leg FreeSWITCH bridges to us: its name is the caller's.
 fn bridged(port: u16) -> String {
-    answered("Mu", port).replace("15550100", "caller")
+    answered("PCMU", port).replace("15550100", "caller")
 }
 
 /// The leg of the other party of the bridge, in the place of FreeSWITCH's second profile.
@@ -26,9 +26,9 @@ fn other_party(port: u16) -> String {
         "
         < INVITE [0 101 13 sendrecv] 1800/uac
         > 100 INVITE
-        ! called 9014 by 15550100 offering [Mu]
+        ! called 9014 by 15550100 offering PCMU
         * accept
-        > 200 INVITE [0 101 sendrecv] 1800/uac
+        > 200 INVITE [0 101 13 sendrecv] 1800/uac
         ! media PCMU to {port}, events 101, 20 ms, sendrecv
         ! answered
         < ACK
@@ -49,14 +49,14 @@ pub(crate) fn cases() -> Vec<Case> {
     let unknown = "sip/out_uas_refer_unknown_target";
     let target_unknown = PEER_HANGS_UP.replace("NORMAL_CLEARING", "UNALLOCATED_NUMBER");
     vec![
-        Case::new(caller_refer, 5099, &[&placed_and_rang("Mu", 20502), &done, PEER_HANGS_UP]),
+        Case::new(caller_refer, 5099, &[&placed_and_rang("PCMU", 20502), &done, PEER_HANGS_UP]),
         Case::new(caller_refer, 5090, &[&bridged(28796)]),
         Case::new(uas_refer, 5090, &[&bridged(29042), &done, PEER_HANGS_UP]),
-        Case::new(uas_refer, 5099, &[&placed_and_rang("Mu", 28090), WE_HANG_UP]),
-        Case::new(out_bridged, 5090, &[&answered("Mu", 23492), &done, PEER_HANGS_UP]).hears(74),
+        Case::new(uas_refer, 5099, &[&placed_and_rang("PCMU", 28090), WE_HANG_UP]),
+        Case::new(out_bridged, 5090, &[&answered("PCMU", 23492), &done, PEER_HANGS_UP]).hears(74),
         Case::new(out_bridged, 5080, &[&other_party(21126)]),
-        Case::new(single, 5090, &[&answered("Mu", 28564), &refused, WE_HANG_UP]),
-        Case::new(unknown, 5090, &[&answered("Mu", 27940), &into_nothing, PEER_HANGS_UP]),
+        Case::new(single, 5090, &[&answered("PCMU", 28564), &refused, WE_HANG_UP]),
+        Case::new(unknown, 5090, &[&answered("PCMU", 27940), &into_nothing, PEER_HANGS_UP]),
         Case::new(unknown, 5080, &[&other_party(20648), &target_unknown]),
     ]
 }

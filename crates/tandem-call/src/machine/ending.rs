@@ -196,7 +196,7 @@ impl CallMachine {
         self.timers.stop(Timer::Ending);
         let limit = self.answered.map(|answered| after(answered, self.spec.max_duration));
         self.timers.set(Timer::CallLimit, limit);
-        self.cut_agent(now);
+        self.cut_agent(now, self.abilities.detects_turns);
         self.replace_lost_session(now);
     }
 
@@ -271,6 +271,7 @@ impl CallMachine {
         self.fail_transfer("the call ended");
         self.close_model();
         self.cancel_tools(now);
+        self.end_barge_in(now);
         self.playout.cut_all(now);
         for item in self.playout.items() {
             if let Some((heard, received)) = item.cut {

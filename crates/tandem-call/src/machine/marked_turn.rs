@@ -56,6 +56,7 @@ impl CallMachine {
         }
         match (self.caller.speaking, self.turn_is_open()) {
             // The agent fell silent for him, so he is to be heard, whatever it was.
+            (Some(_), false) if self.barge_in.is_judged() => {} // He has the agent to interrupt first.
             (Some(since), false) if self.caller.was_heeded() || now >= since + BELIEVED => {
                 self.start_turn(now, since);
             }
@@ -74,7 +75,7 @@ impl CallMachine {
 
     fn start_turn(&mut self, now: Instant, since: Instant) {
         if !self.caller.was_heeded() {
-            self.cut_agent(now); // What the model began to say meanwhile.
+            self.cut_agent(now, self.abilities.detects_turns); // What the model began to say meanwhile.
         }
         self.marked.session = Some(self.chain.session());
         let ago = now.saturating_duration_since(since);

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use super::{CallMachine, Output, Phase, ledger::between};
 use crate::{
-    EndReason, EndedBy, HangupCause, ToolRecord, TranscriptTurn, TransferRecord, TurnLedger, Usage,
+    BargeIns, EndReason, EndedBy, HangupCause, ToolRecord, TranscriptTurn, TransferRecord,
+    TurnLedger, Usage,
 };
 
 /// The machine's part of the call record.
@@ -28,6 +29,8 @@ pub struct CallOutcome {
     pub transfer: Option<TransferRecord>,
     /// Latency of each turn.
     pub turns: Vec<TurnLedger>,
+    /// What became of the caller's sounds over the agent.
+    pub barge_ins: BargeIns,
     /// Sum over all sessions.
     pub usage: Usage,
     /// The beginning of the call to the first model session ready.
@@ -83,6 +86,7 @@ impl CallMachine {
             tools: self.tools.records().to_vec(),
             transfer: self.transfer.take(),
             turns: self.ledger.turns(self.answered),
+            barge_ins: self.barge_in.tally(),
             usage: self.usage,
             model_connect_ms: between(Some(self.began), self.model_ready_at),
             first_audio_ms: between(self.answered, self.first_audio_at),

@@ -25,6 +25,8 @@ pub(super) struct Item {
     pub(super) received: Duration,
     /// Its first packet.
     pub(super) started: Option<Instant>,
+    /// How long it stood still since.
+    still: Duration,
     /// Audio of it waits or is being played.
     pub(super) queued: bool,
     /// How much of how much was heard when it was cut.
@@ -87,6 +89,7 @@ impl Playout {
             session,
             received: duration,
             started: None,
+            still: Duration::ZERO,
             queued: true,
             cut: None,
             row: None,
@@ -130,6 +133,13 @@ impl Playout {
         self.items.iter_mut().for_each(|item| item.queued = false);
     }
 
+    /// Nothing of what is queued was heard for `span`.
+    pub(super) fn stood_still(&mut self, span: Duration) {
+        for item in self.items.iter_mut().filter(|item| item.queued && item.started.is_some()) {
+            item.still += span;
+        }
+    }
+
     /// Gives up on prompts whose end was never reported.
     pub(super) fn forget_prompts(&mut self) {
         self.items.iter_mut().filter(|item| item.is_prompt()).for_each(|item| item.queued = false);
@@ -148,7 +158,9 @@ impl Playout {
     /// The call is over: what is still queued counts as cut at what must have been heard by `now`.
     pub(super) fn cut_all(&mut self, now: Instant) {
         for item in self.items.iter_mut().filter(|item| item.queued && item.cut.is_none()) {
-            let heard = item.started.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+            let played =
+                item.started.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+            let heard = played.saturating_sub(item.still);
             item.cut = Some((heard.min(item.received), item.received));
             item.queued = false;
         }

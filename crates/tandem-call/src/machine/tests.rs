@@ -4,6 +4,7 @@
 
 mod barge_in;
 mod endings;
+mod interruptions;
 mod limits;
 mod marked_turns;
 mod models;

@@ -21,6 +21,8 @@ pub(super) enum Timer {
     Silence,
     /// The next look at whether the caller's turn begins or is over, where the model has to be told.
     Turn,
+    /// The next look at whether the caller interrupts.
+    BargeIn,
     /// The caller waits and hears nothing.
     DeadAir,
     /// The model forgot that the caller waits.
@@ -54,6 +56,7 @@ const ALL: [Timer; TIMERS] = [
     Timer::CallLimit,
     Timer::Silence,
     Timer::Turn,
+    Timer::BargeIn,
     Timer::DeadAir,
     Timer::Nudge,
     Timer::Stall,

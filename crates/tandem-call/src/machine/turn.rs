@@ -26,6 +26,10 @@ pub(super) struct Answering {
     pub(super) spoke: bool,
     /// It called a tool.
     pub(super) called: bool,
+    /// It was cut, and its end has not come.
+    pub(super) cut: bool,
+    /// It was stopped before it was heard: what still comes of it is not.
+    pub(super) refused: bool,
 }
 
 /// One stretch of the caller's speech.
@@ -79,6 +83,11 @@ impl Caller {
         }
     }
 
+    /// Text that comes now is of what he says now: nothing he said before waits for its own.
+    pub(super) fn is_first_text(&self) -> bool {
+        self.utterances.len() == 1
+    }
+
     /// When the speech began whose text comes now: the latest that is over, or else the running one.
     fn claim(&mut self, now: Instant) -> Instant {
         let over = self.utterances.iter().rposition(|utterance| utterance.stop.is_some());
@@ -123,6 +132,7 @@ impl CallMachine {
             ModelEvent::ResponseStarted => self.handle_response_started(),
             ModelEvent::ResponseEnded(end) => self.handle_response_ended(now, &end),
             ModelEvent::CallerText { text, last } => {
+                self.judge_words(now, &text);
                 let start = match self.transcript.open_since() {
                     Some(start) => start,
                     None if text.trim().is_empty() => now,
@@ -130,6 +140,9 @@ impl CallMachine {
                 };
                 self.transcript.caller(start, &text, last);
             }
+            // Nobody asked for it and nobody hears it.
+            ModelEvent::AgentText { item, .. }
+                if self.answering.refused && self.playout.never_had(item) => {}
             ModelEvent::AgentText { item, text } => {
                 self.transcript.agent(now, item, &text, &self.playout);
             }
@@ -224,10 +237,8 @@ impl CallMachine {
         self.caller.begin(now);
         if self.in_conversation() {
             self.ledger.caller_began(now);
-            if !self.abilities.detects_turns || !self.chain.is_ready() {
-                self.cut_agent(now); // Nobody else will say so.
-            }
         }
+        self.hear_caller(now);
         self.watch_for_take_back(now);
     }
 
@@ -236,8 +247,11 @@ impl CallMachine {
         let Some(since) = self.caller.speaking.take() else { return };
         let until = now.checked_sub(ago).unwrap_or(since);
         self.caller.end(now);
+        self.barge_in.caller_pauses(now, ago);
         self.take_back_if_spoken(now, since, until);
-        let asks = until.saturating_duration_since(since) >= SHORTEST_UTTERANCE || self.caller.cut;
+        self.handle_judged_silence(now);
+        let long = until.saturating_duration_since(since) >= SHORTEST_UTTERANCE;
+        let asks = (long && !self.barge_in.is_passed()) || self.caller.cut;
         self.mark_silence(now, since, until, asks);
         if self.turn_is_open() {
             return; // The model hears when his turn is over.
@@ -251,13 +265,17 @@ impl CallMachine {
         }
     }
 
-    /// The model hears the caller speak: what plays must stop.
+    /// The model hears the caller speak. What plays must stop where it stopped itself; else the leg's ear decides.
     fn handle_model_heard_speech(&mut self, now: Instant) {
         self.silence.reset();
         self.caller.model_hears = self.abilities.detects_turns;
         self.caller.begin_by_model(now);
         if self.in_conversation() {
-            self.cut_agent(now);
+            if !self.abilities.interrupts {
+                self.hear_of_caller(now);
+            } else if self.spec.interruption.patience().is_some() {
+                self.cut_agent(now, true);
+            }
         } else if let Phase::Ending(ending) = &mut self.phase {
             ending.caller_spoke();
         }
@@ -266,6 +284,7 @@ impl CallMachine {
     /// The model hears the end of the caller's turn.
     fn handle_model_heard_the_end(&mut self, now: Instant) {
         self.silence.reset();
+        self.hear_of_silence(now);
         self.caller.model_hears = false;
         if self.caller.speaking.is_none() {
             self.caller.end(now);
@@ -277,15 +296,20 @@ impl CallMachine {
         self.tell_of_take_back();
     }
 
-    /// Stops what plays and what is being answered.
-    pub(super) fn cut_agent(&mut self, now: Instant) {
+    /// Stops what plays and what is being answered; a model that `stopped` itself need not be told.
+    pub(super) fn cut_agent(&mut self, now: Instant, stopped: bool) {
         if self.playout.is_silent() && !self.answering.running {
             return;
         }
+        let again = self.caller.cut && self.playout.is_silent();
+        if !again {
+            self.barge_in.count_stop();
+        }
         self.caller.cut = true;
+        self.answering.cut = true;
         self.caller.cut_at = Some(now);
         self.clear_playout();
-        if self.answering.running && !self.abilities.detects_turns {
+        if self.answering.running && !stopped {
             self.tell_model(ModelCommand::Cancel);
         }
         if self.caller.speaking.is_none() {
@@ -298,8 +322,11 @@ impl CallMachine {
         self.answering = Answering { running: true, ..Answering::default() };
         let refused = match &mut self.phase {
             Phase::Ending(ending) => !ending.admits_answer(),
-            // It answers to what the caller said before.
-            Phase::Talking | Phase::LeadingOut(_) => self.turn_is_open(),
+            // It answers to what the caller said before, or to what he said to show that he listens.
+            Phase::Talking | Phase::LeadingOut(_) => {
+                let unasked = self.barge_in.is_answered() && !self.waiting.is_due();
+                self.turn_is_open() || (unasked && !self.playout.agent_is_silent())
+            }
             Phase::Ringing
             | Phase::Answering
             | Phase::Transferring
@@ -308,7 +335,7 @@ impl CallMachine {
             | Phase::Ended => false,
         };
         if refused {
-            self.answering.running = false;
+            self.answering = Answering { refused: true, ..Answering::default() };
             self.tell_model(ModelCommand::Cancel);
         }
     }

@@ -227,12 +227,7 @@ impl OpenAiRealtime {
             "session.created" => self.note_expiry(event.session),
             "session.updated" => self.session_updated(now, event.session, out),
             "input_audio_buffer.speech_started" => {
-                let cut = self.responses.speech_started(now);
-                if let Some(id) = cut
-                    && !self.settings.options.server_interrupts
-                {
-                    self.stop(&id, out);
-                }
+                self.responses.speech_started(now, self.settings.options.server_interrupts);
                 sink.event(ModelEvent::SpeechStarted);
             }
             "input_audio_buffer.speech_stopped" => {

@@ -163,12 +163,13 @@ impl Responses {
         self.own_answer_until.take_if(|until| *until <= now);
     }
 
-    /// The caller began to speak. The running answer is over as far as anybody hears; its id comes back so that a
-    /// server which does not stop by itself can be told.
-    pub(super) fn speech_started(&mut self, now: Instant) -> Option<String> {
+    /// The caller began to speak. Of a server that `interrupts`, the running answer is over as far as anybody hears.
+    pub(super) fn speech_started(&mut self, now: Instant, interrupts: bool) {
         self.caller_speaks_until = Some(now + LONGEST_SPEECH);
         self.own_answer_until = None;
-        self.withhold_active()
+        if interrupts {
+            self.withhold_active();
+        }
     }
 
     /// The caller stopped; the server will answer if there was a turn.

@@ -59,7 +59,18 @@ impl Session {
     }
 
     fn ready() -> Self {
-        let mut session = Self::plain();
+        Self::ready_with(ModelSettings::new(Provider::OpenAiRealtime, "k".to_owned().into()))
+    }
+
+    /// With a server that cuts its own answer when the caller speaks.
+    fn interrupting() -> Self {
+        let mut settings = ModelSettings::new(Provider::OpenAiRealtime, "k".to_owned().into());
+        settings.options.server_interrupts = true;
+        Self::ready_with(settings)
+    }
+
+    fn ready_with(settings: ModelSettings) -> Self {
+        let mut session = Self::new(settings, spec());
         session.say(json!({ "type": "session.created", "session": {} }));
         session.say(updated("audio/pcmu", "audio/pcmu"));
         assert_eq!(session.out.take_verdict(), Some(Verdict::Ready));
@@ -244,7 +255,7 @@ fn greetings_carry_the_session_prompt_or_the_exact_words() {
 
 #[test]
 fn audio_after_the_caller_speaks_is_withheld() {
-    let mut session = Session::ready();
+    let mut session = Session::interrupting();
     session.created("resp_1");
     session.audio("resp_1", "item_1", &[1; 80]);
     session.speech_started();
@@ -283,8 +294,19 @@ fn a_server_that_does_not_interrupt_is_told() {
         Some(&json!(false))
     );
     session.created("resp_1");
+    session.audio("resp_1", "item_1", &[1; 80]);
     session.speech_started();
+    session.audio("resp_1", "item_1", &[2; 80]);
+    assert_eq!(session.sent(), [Value::Null; 0], "it goes on until the call has decided");
+    let heard = session.heard.take();
+    assert_eq!(
+        heard[2..],
+        [Heard::Event(ModelEvent::SpeechStarted), Heard::Audio(ItemId(1), MU, vec![2; 80])]
+    );
+    session.order(ModelCommand::Cancel);
+    session.audio("resp_1", "item_1", &[3; 80]);
     assert_eq!(session.sent(), [json!({ "type": "response.cancel", "response_id": "resp_1" })]);
+    assert_eq!(session.heard.take(), [], "what comes after is not heard");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use tandem_call::{Digit, LegEvent, MediaLeg};
-use tandem_media::{AudioFormat, Law, Ptime, SampleRate};
+use tandem_media::{AudioFormat, Codec, Law, OpusParams, Ptime, SampleRate};
 use tandem_rtp::{Direction, Latching, MediaParams, TelephoneEvent};
 
 use crate::world::{MU, PEER, World, address, params, voice};
@@ -22,6 +22,7 @@ enum Step {
     EndItem(u64),
     Clear,
     Pause(bool),
+    Duck(bool),
     Digits(usize),
     Apply(MediaParams),
     SetUplink(AudioFormat),
@@ -34,6 +35,18 @@ fn format() -> impl Strategy<Value = AudioFormat> {
         Just(AudioFormat::Pcm16(SampleRate::Hz8000)),
         Just(AudioFormat::Pcm16(SampleRate::Hz16000)),
         Just(AudioFormat::Pcm16(SampleRate::Hz24000)),
+    ]
+}
+
+fn codec() -> impl Strategy<Value = Codec> {
+    prop_oneof![
+        3 => Just(Codec::PCMU),
+        3 => Just(Codec::PCMA),
+        1 => Just(Codec::G722),
+        1 => Just(Codec::Opus(SampleRate::Hz16000)),
+        1 => Just(Codec::Opus(SampleRate::Hz24000)),
+        1 => Just(Codec::L16(SampleRate::Hz16000)),
+        1 => Just(Codec::L16(SampleRate::Hz48000)),
     ]
 }
 
@@ -50,13 +63,13 @@ fn media() -> impl Strategy<Value = MediaParams> {
         1 => Just(address("192.0.2.1:0")),
         1 => Just(address("[2001:db8::7]:9000")),
     ];
-    (direction, remote, any::<bool>(), any::<bool>(), 0u32..80, any::<bool>()).prop_map(
-        |(direction, remote_rtp, alaw, events, ptime, natted)| MediaParams {
+    (direction, remote, codec(), any::<bool>(), 0u32..80, any::<bool>()).prop_map(
+        |(direction, remote_rtp, codec, events, ptime, natted)| MediaParams {
             direction,
             remote_rtp,
-            codec: (if alaw { Law::A } else { Law::Mu }).into(),
-            payload_type: if alaw { 8 } else { 0 },
-            opus: tandem_media::OpusParams::DEFAULT,
+            codec,
+            payload_type: codec.static_payload_type().unwrap_or(96),
+            opus: OpusParams { dtx: ptime % 2 == 0, ..OpusParams::DEFAULT },
             telephone_event: events.then_some(101),
             comfort_noise: Some(13),
             ptime: Ptime::nearest(ptime),
@@ -70,7 +83,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         8 => (0u64..200).prop_map(Step::Run),
         1 => (0u64..3_000).prop_map(Step::Stall),
-        8 => (0usize..700, 0u64..150, prop_oneof![Just(0u8), Just(8), Just(13), Just(77)])
+        8 => (0usize..700, 0u64..150, prop_oneof![Just(0u8), Just(8), Just(9), Just(13), Just(77), Just(96)])
             .prop_map(|(samples, delay_ms, payload_type)| Step::Packet { samples, delay_ms, payload_type }),
         2 => (0u16..200).prop_map(Step::Lose),
         1 => any::<(u32, u16)>().prop_map(|(ssrc, sequence)| Step::Restart(ssrc, sequence)),
@@ -81,6 +94,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0u64..6).prop_map(Step::EndItem),
         1 => Just(Step::Clear),
         1 => any::<bool>().prop_map(Step::Pause),
+        1 => any::<bool>().prop_map(Step::Duck),
         1 => (0usize..70).prop_map(Step::Digits),
         2 => media().prop_map(Step::Apply),
         1 => format().prop_map(Step::SetUplink),
@@ -117,11 +131,12 @@ fn take(world: &mut World, step: Step, first_item: &mut u64) {
         Step::EndItem(item) => world.end_item(item),
         Step::Clear => world.clear(),
         Step::Pause(paused) => world.leg.pause(world.now, paused),
+        Step::Duck(ducked) => world.leg.duck(world.now, ducked),
         Step::Digits(count) => {
             let digit = Digit::new('7').expect("a digit");
             let _ = world.leg.send_digits(world.now, &vec![digit; count]);
         }
-        Step::Apply(params) => world.leg.apply(world.now, params),
+        Step::Apply(params) => world.apply(params),
         Step::SetUplink(format) => world.leg.set_uplink(format),
     }
 }
@@ -146,7 +161,8 @@ proptest! {
 
         // Whatever was before: with media up again all that is queued is played, and the model hears in real time.
         world.leg.pause(world.now, false);
-        world.leg.apply(world.now, params());
+        world.leg.duck(world.now, false);
+        world.apply(params());
         world.end_item(first_item);
         world.run(Duration::from_secs(60));
         prop_assert_eq!(world.leg.queued(), Duration::ZERO);

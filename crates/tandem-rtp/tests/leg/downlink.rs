@@ -39,6 +39,7 @@ fn the_first_audio_leaves_at_once_and_the_rest_on_its_grid() {
     let mut world = World::answered(MU);
     world.run(millis(1_007));
     world.play(1, MU, &speech(200));
+    world.end_item(1);
     let first = world.sent.last().unwrap().clone();
     assert_eq!(first.at, millis(1_007));
     assert!(first.marker && first.payload == numbered(0));
@@ -66,6 +67,7 @@ fn a_model_that_bursts_is_played_in_real_time() {
     let mut world = World::answered(MU);
     world.run(millis(100));
     world.play(1, MU, &speech(60_000));
+    world.end_item(1);
     world.run(millis(30_000));
     assert_eq!(world.leg.queued(), millis(30_000 - 20));
     assert_eq!(world.leg.heard(ITEM), Some(millis(30_020)));
@@ -110,7 +112,11 @@ fn clearing_stops_at_once_and_tells_what_was_heard() {
     );
     let before = world.sent.len();
     world.run(millis(500));
-    assert!(world.sent[before..].iter().all(|sent| sent.is_silence()));
+    let fade = &world.sent[before];
+    assert_eq!((fade.at, fade.marker), (millis(200), false), "in the next packet");
+    assert!(fade.payload[40..].iter().all(|byte| *byte == 0xFF), "of 5 ms");
+    assert!(world.sent[before + 1..].iter().all(|sent| sent.is_silence()));
+    assert_eq!(world.leg.heard(ITEM), Some(millis(100)), "what faded out was not heard");
     assert_eq!(world.events.len(), 2, "a cut item does not drain");
     world.clear();
     assert_eq!(world.event_list()[2], LegEvent::PlayoutCleared { cut: vec![] });
@@ -209,6 +215,7 @@ fn audio_that_comes_just_in_time_is_no_underrun() {
         world.play(1, MU, &numbered(n));
         world.run(millis(if n == 0 { 19 } else { 20 }));
     }
+    world.end_item(1);
     world.run(millis(100));
     assert_eq!(world.leg.counters().underruns, 0);
     assert_same(&sent_audio(&world), &speech(1_000), "");
@@ -234,6 +241,7 @@ fn a_late_caller_sends_three_packets_at_most_and_honest_timestamps() {
         world.run(millis(100));
         if speaking {
             world.play(1, MU, &speech(2_000));
+            world.end_item(1);
         }
         world.run(millis(100));
         let before = world.sent.len();
@@ -257,6 +265,7 @@ fn a_timer_that_is_always_late_does_not_make_the_stream_slower() {
     world.lateness = Duration::from_micros(1_900);
     world.run(millis(100));
     world.play(1, MU, &speech(20_000));
+    world.end_item(1);
     let start = world.sent.last().unwrap().clone();
     world.run(millis(20_100));
     let last = world.sent.iter().rev().find(|sent| !sent.is_silence()).unwrap();
@@ -269,15 +278,22 @@ fn a_pause_keeps_the_queue() {
     let mut world = World::answered(MU);
     world.run(millis(100));
     world.play(1, MU, &speech(200));
+    world.end_item(1);
     world.run(millis(50));
     world.leg.pause(world.now, true);
     let before = world.sent.len();
     world.run(millis(1_000));
-    assert!(world.sent[before..].iter().all(|sent| sent.is_silence()));
+    assert!(world.sent[before + 1..].iter().all(|sent| sent.is_silence()));
     assert_eq!(world.events.len(), 1, "paused is not drained");
+    assert_eq!(world.leg.heard(ITEM), Some(millis(60)));
     world.leg.pause(world.now, false);
     world.run(millis(500));
-    assert_same(&sent_audio(&world), &speech(200), "");
+    let (mut sent, mut expected) = (sent_audio(&world), speech(200));
+    assert_same(&sent[..480], &expected[..480], "before the pause");
+    // A packet that fades out, and the same samples again, which fade in.
+    sent.drain(..480 + 160 + 40);
+    expected.drain(..480 + 40);
+    assert_same(&sent, &expected, "after the pause");
     assert!(world.when(&DRAINED).is_some());
     world.assert_stream_is_honest();
 }
@@ -286,6 +302,7 @@ fn a_pause_keeps_the_queue() {
 fn audio_that_waits_for_the_answer_starts_with_it() {
     let mut world = World::new(MU);
     world.play(1, MU, &speech(100));
+    world.end_item(1);
     assert_eq!(world.leg.next_send(), None);
     world.run(millis(700));
     assert_eq!(world.sent, []);
@@ -307,6 +324,7 @@ fn packets_are_as_long_as_was_asked_for() {
             .apply(world.now, tandem_rtp::MediaParams { ptime: Ptime::nearest(ms), ..params() });
         world.run(millis(600));
         world.play(1, MU, &speech(1_200));
+        world.end_item(1);
         world.run(millis(2_400));
         assert_same(&sent_audio(&world), &speech(1_200), &format!("{ms} ms"));
         assert!(world.sent.iter().all(|sent| sent.payload.len() == ms as usize * 8), "{ms} ms");
@@ -387,6 +405,7 @@ fn digits_take_the_place_of_audio_and_audio_goes_on_after_them() {
         world.run(millis(107));
         if speaking {
             world.play(1, MU, &speech(400));
+            world.end_item(1);
         }
         world.run(millis(50));
         let digits: Vec<_> = "4#".chars().map(|c| Digit::new(c).unwrap()).collect();
@@ -403,7 +422,13 @@ fn digits_take_the_place_of_audio_and_audio_goes_on_after_them() {
         assert!(apart >= 800 + 400, "{apart}");
         assert_eq!(events[0].at, if speaking { millis(167) } else { millis(157) });
         if speaking {
-            assert_same(&sent_audio(&world), &speech(400), "");
+            // It fades in after the first digit, where it goes on, and not again after the second.
+            let (sent, expected) = (sent_audio(&world), speech(400));
+            let differing: Vec<_> =
+                (0..expected.len()).filter(|n| sent[*n] != expected[*n]).collect();
+            assert_eq!(sent.len(), expected.len());
+            assert!(differing.iter().all(|n| n % 160 < 40), "{differing:?}");
+            assert!(differing.last().unwrap() - differing[0] < 480, "{differing:?}");
         }
         world.assert_stream_is_honest();
     }
@@ -458,7 +483,10 @@ fn the_rest_in_the_resampler_is_no_click_long_after_the_item() {
         let length = prompt.as_ref().map_or(0, Vec::len);
         match prompt {
             None => world.end_item(1),
-            Some(prompt) => world.play(2, MU, &prompt),
+            Some(prompt) => {
+                world.play(2, MU, &prompt);
+                world.end_item(2);
+            }
         }
         world.run(millis(1_000));
         assert_eq!(sent_audio(&world).len() - before, length, "{name}");

@@ -25,6 +25,7 @@ fn on_hold_the_model_hears_silence_and_the_queue_waits() {
         let (frames, sent) = (world.frames.len(), world.sent.len());
         if !sends {
             world.play(1, MU, &numbered(1).repeat(10));
+            world.end_item(1);
         }
         world.run(millis(5_000));
         assert!(

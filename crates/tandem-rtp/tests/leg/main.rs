@@ -2,8 +2,10 @@
 
 mod addresses;
 mod anything;
+mod codecs;
 mod downlink;
 mod hold;
+mod joints;
 mod rtcp;
 mod tones;
 mod uplink;

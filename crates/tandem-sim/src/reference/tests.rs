@@ -52,6 +52,7 @@ fn able(detects_turns: bool) -> Capabilities {
         output: &[],
         truncates: true,
         detects_turns,
+        interrupts: true,
         turn_pause: ms(500),
         takes_digits: false,
         answers_results: true,
@@ -209,7 +210,7 @@ fn each_broken_rule_of_told_turns_is_seen() {
         ("the end of the caller's turn", {
             then(told(), vec![stops(vec![]), quiet(), quiet(), quiet()])
         }),
-        ("the caller interrupted", vec![(audio(), vec![]), begins()]),
+        ("the agent talks on", vec![(audio(), vec![]), begins()]),
         ("of dead air", {
             let over = (Stimulus::Timeout, vec![ended()]);
             let mut steps = then(told(), vec![stops(vec![]), quiet(), quiet(), over]);
@@ -224,4 +225,51 @@ fn each_broken_rule_of_told_turns_is_seen() {
     let turn = vec![begins(), quiet(), quiet(), (Stimulus::Timeout, vec![started(300)])];
     let text = broken_by(&able(true), &turn);
     assert!(text.contains("for a model that finds them"), "{text}");
+}
+
+#[test]
+fn each_broken_rule_of_interruptions_is_seen() {
+    let leg = |event, outputs| (Stimulus::Input(Input::Leg(event)), outputs);
+    let begins = |outputs| leg(LegEvent::SpeechStarted, outputs);
+    let pauses = |outputs| leg(LegEvent::SpeechPaused { ago: ms(50) }, outputs);
+    let quiet = |outputs| (Stimulus::Timeout, outputs);
+    let speaks = || (audio(), vec![]);
+    let duck = |ducked| Output::Leg(LegCommand::Duck(ducked));
+    let clear = || Output::Leg(LegCommand::ClearPlayout);
+    let hushed = || vec![speaks(), begins(vec![duck(true)])];
+    let then = |mut steps: Steps, more: Steps| {
+        steps.extend(more);
+        steps
+    };
+    let cases: Vec<(&str, Steps)> = vec![
+        ("the call does not end", then(hushed(), vec![quiet(vec![]), pauses(vec![duck(false)])])),
+        ("the call does not end", {
+            then(hushed(), vec![quiet(vec![]), quiet(vec![]), quiet(vec![clear()])])
+        }),
+        ("the agent talks on", vec![speaks(), begins(vec![])]),
+        ("the agent talks on", {
+            let again = leg(LegEvent::SpeechResumed, vec![]);
+            then(hushed(), vec![pauses(vec![duck(false)]), again])
+        }),
+        ("hushed twice", then(hushed(), vec![quiet(vec![duck(true)])])),
+        ("or not at all", vec![speaks(), quiet(vec![duck(false)])]),
+        ("hushed for nobody", vec![speaks(), quiet(vec![duck(true)])]),
+        ("stopped for 200ms", then(hushed(), vec![quiet(vec![]), quiet(vec![clear()])])),
+        (
+            "nor gone on after 300ms",
+            then(hushed(), vec![quiet(vec![]), quiet(vec![]), quiet(vec![])]),
+        ),
+        ("still hushed after 150ms", then(hushed(), vec![pauses(vec![]), quiet(vec![])])),
+        ("still hushed", {
+            then(hushed(), vec![leg(LegEvent::SpeechStopped { ago: ms(50) }, vec![])])
+        }),
+        (
+            "hushed for a caller who is away",
+            vec![begins(vec![]), { (Stimulus::Timeout, vec![duck(true), transfer()]) }],
+        ),
+    ];
+    for (rule, steps) in cases {
+        let text = broken_by(&able(true), &steps);
+        assert!(text.contains(rule), "{rule}: {text}");
+    }
 }

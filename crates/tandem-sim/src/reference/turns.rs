@@ -26,12 +26,13 @@ impl Reference {
         Ok(())
     }
 
-    /// The caller has just spoken for long enough to want something.
+    /// The caller has just spoken for long enough to want something, and not only while the agent spoke on.
     pub(super) fn asks(&self) -> bool {
         let long = |(since, until): (Instant, Instant)| {
             until.saturating_duration_since(since) >= SHORTEST_UTTERANCE
         };
-        self.fell_silent && self.stretch.is_some_and(long)
+        let let_pass = self.heard.over_agent && !self.heeded;
+        self.fell_silent && self.stretch.is_some_and(long) && !let_pass
     }
 
     /// The caller has been silent for as long as the model waits.

@@ -7,6 +7,7 @@ use tandem_media::Codec;
 
 use super::{Ended, NOTIFY_LINGER, UserAgent};
 use crate::{
+    SipSettings,
     action::{Action, ReplyTo},
     admission, body,
     dialog::{self, ALLOW, SUPPORTED},
@@ -222,7 +223,8 @@ impl UserAgent {
             None => None,
             Some(offer) => {
                 let local = self.media_address(arrival);
-                match offer_answer::offered_codecs(offer, &self.settings.codecs, local) {
+                let SipSettings { codecs, security, .. } = &self.settings;
+                match offer_answer::offered_codecs(offer, codecs, security, local) {
                     Ok(codecs) => Some(codecs),
                     Err(error) => {
                         let mut response = self.stateless(request, error.status());

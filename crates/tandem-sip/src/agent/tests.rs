@@ -8,7 +8,9 @@ mod torture;
 use tandem_call::{HangupCause, SignalEvent, TransferKind, TransferTarget};
 
 use super::*;
-use crate::{Credential, LocalMedia, Rejection, Transport, action::Target, message::Message};
+use crate::{
+    Credential, LocalMedia, LocalSecurity, Rejection, Transport, action::Target, message::Message,
+};
 
 const PBX: &str = "198.51.100.7:5080";
 
@@ -49,6 +51,7 @@ fn local() -> LocalMedia {
         rtp_port: 40000,
         rtcp_port: 40001,
         codecs: vec![Codec::PCMU, Codec::PCMA],
+        security: LocalSecurity::default(),
     }
 }
 

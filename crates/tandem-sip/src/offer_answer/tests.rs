@@ -1,5 +1,7 @@
 use super::*;
 
+mod codecs;
+
 fn sdp(body: &str) -> SessionDescription {
     SessionDescription::parse(format!("v=0\no=pbx 7 1 IN IP4 198.51.100.7\ns=-\n{body}").as_bytes())
         .unwrap()
@@ -11,6 +13,7 @@ fn local(codecs: &[Codec]) -> LocalMedia {
         rtp_port: 40000,
         rtcp_port: 40001,
         codecs: codecs.to_vec(),
+        security: LocalSecurity::default(),
     }
 }
 
@@ -42,8 +45,8 @@ fn a_freeswitch_offer_is_answered_with_one_codec_and_the_matching_events() {
          m=audio 40000 RTP/AVP 0 101\r\na=rtpmap:0 PCMU/8000\r\na=rtpmap:101 telephone-event/8000\r\n\
          a=fmtp:101 0-16\r\na=ptime:30\r\na=sendrecv\r\n"
     );
-    assert_eq!(params.remote_rtp, "198.51.100.7:24680".parse().unwrap());
-    assert_eq!(params.remote_rtcp, "198.51.100.7:24690".parse().unwrap());
+    assert_eq!(params.remote_rtp, "198.51.100.7:24680".parse::<SocketAddr>().unwrap());
+    assert_eq!(params.remote_rtcp, "198.51.100.7:24690".parse::<SocketAddr>().unwrap());
     assert_eq!(
         (params.codec, params.payload_type, params.telephone_event),
         (Codec::PCMU, 0, Some(101))
@@ -172,7 +175,7 @@ fn what_cannot_be_agreed_leaves_the_session_alone() {
     for elsewhere in ["IN IP4 233.252.0.1", "IN IP6 2001:db8::7"] {
         let offer = OFFER.replace("a=rtcp:24690", &format!("a=rtcp:24690 {elsewhere}"));
         let (_, params) = rtcp_elsewhere.answer(&sdp(&offer)).unwrap();
-        assert_eq!(params.remote_rtcp, "198.51.100.7:24690".parse().unwrap());
+        assert_eq!(params.remote_rtcp, "198.51.100.7:24690".parse::<SocketAddr>().unwrap());
     }
 }
 
@@ -180,7 +183,7 @@ fn what_cannot_be_agreed_leaves_the_session_alone() {
 fn our_offer_and_the_answer_to_it() {
     let mut side = negotiator();
     let offer = side.offer();
-    assert!(offer.contains("m=audio 40000 RTP/AVP 0 8 101\r\n"), "{offer}");
+    assert!(offer.contains("m=audio 40000 RTP/AVP 0 8 101 13\r\n"), "{offer}");
     assert!(offer.contains("a=sendrecv"));
     let answer =
         "c=IN IP4 198.51.100.7\nm=audio 9000 RTP/AVP 8 101\na=rtpmap:101 telephone-event/8000\n";
@@ -190,7 +193,7 @@ fn our_offer_and_the_answer_to_it() {
         (Codec::PCMA, 8, Some(101))
     );
     let refresh = side.offer();
-    assert!(refresh.contains("RTP/AVP 8 0 101") && refresh.contains("o=- 42 2"), "{refresh}");
+    assert!(refresh.contains("RTP/AVP 8 0 101 13") && refresh.contains("o=- 42 2"), "{refresh}");
     assert_eq!(side.offer(), refresh, "unchanged, so the same version");
     side.set_holding(true);
     assert!(side.offer().contains("a=sendonly"));

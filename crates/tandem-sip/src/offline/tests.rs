@@ -4,6 +4,7 @@ use tandem_call::SignalEvent;
 use tandem_media::Codec;
 
 use super::*;
+use crate::LocalSecurity;
 
 const PEER: &str = "127.0.0.1:5060";
 const OFFER: &str = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n\
@@ -51,6 +52,7 @@ fn local() -> LocalMedia {
         rtp_port: 6000,
         rtcp_port: 6001,
         codecs: vec![Codec::PCMU],
+        security: LocalSecurity::default(),
     }
 }
 

@@ -22,6 +22,7 @@ enum Step {
     EndItem(u64),
     Clear,
     Pause(bool),
+    Duck(bool),
     Attach(StreamShape),
     Detach,
     Playback(FilePlayback),
@@ -93,6 +94,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (0u64..3).prop_map(Step::EndItem),
         2 => Just(Step::Clear),
         1 => any::<bool>().prop_map(Step::Pause),
+        1 => any::<bool>().prop_map(Step::Duck),
         2 => any_shape().prop_map(Step::Attach),
         1 => Just(Step::Detach),
         6 => playback().prop_map(Step::Playback),
@@ -123,6 +125,7 @@ fn take(world: &mut World, step: Step, item: &mut u64) {
         Step::EndItem(back) => world.leg.end_item(world.now, ItemId(item.saturating_sub(back))),
         Step::Clear => world.leg.clear(world.now),
         Step::Pause(paused) => world.leg.pause(world.now, paused),
+        Step::Duck(ducked) => world.leg.duck(world.now, ducked),
         Step::Attach(shape) => {
             world.module = None;
             world.leg.attach(world.now, shape);
@@ -187,6 +190,7 @@ proptest! {
 
         // Whatever was before: on a good websocket all that is queued is played, and the model hears in real time.
         world.leg.pause(world.now, false);
+        world.leg.duck(world.now, false);
         world.leg.set_uplink(PCM24);
         world.fork(SampleRate::Hz16000, SampleRate::Hz16000, SampleRate::Hz8000);
         world.leg.end_item(world.now, ItemId(item));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tandem_call::{ItemId, MediaLeg};
+use tandem_call::{ItemId, LegEvent, MediaLeg};
 use tandem_media::{AudioFormat, Law, SampleRate};
 use tandem_streams::{Dialect, LegOrder};
 
@@ -269,6 +269,43 @@ fn a_pause_keeps_what_was_not_sent() {
     let heard: Vec<i16> = world.heard().iter().copied().filter(|sample| *sample != 0).collect();
     assert!(heard == numbers(1_000, 8_000));
     assert!(world.drained(1).is_some());
+}
+
+#[test]
+fn a_duck_loses_nothing_and_is_apart_from_a_pause() {
+    let mut world = World::forked(HZ8, HZ8, HZ8);
+    world.run(millis(1_500));
+    world.say(1, PCM8, &bytes(&numbers(1_000, 8_000)));
+    world.run(millis(400));
+    world.leg.duck(world.now, true);
+    world.run(millis(300));
+    let count = |world: &World| world.heard().iter().filter(|sample| **sample != 0).count();
+    let so_far = count(&world);
+    assert!((3_200..=5_300).contains(&so_far), "what the module has is played: {so_far}");
+    world.leg.pause(world.now, true);
+    world.leg.duck(world.now, false);
+    world.run(millis(500));
+    assert_eq!(count(&world), so_far, "still paused");
+    world.leg.pause(world.now, false);
+    world.run(millis(1_000));
+    let heard: Vec<i16> = world.heard().iter().copied().filter(|sample| *sample != 0).collect();
+    assert!(heard == numbers(1_000, 8_000), "nothing is lost, and nothing comes twice");
+    // A clear ends a duck, and the cut is where it fell silent.
+    world.say(2, PCM8, &bytes(&numbers(1_000, 8_000)));
+    world.run(millis(400));
+    world.leg.duck(world.now, true);
+    world.run(millis(300));
+    let heard = count(&world) - 8_000;
+    world.leg.clear(world.now);
+    world.run(millis(20));
+    let cut = world.events.iter().find_map(|(_, event)| match event {
+        LegEvent::PlayoutCleared { cut } => Some(cut[0].heard),
+        _ => None,
+    });
+    assert!(cut.unwrap().abs_diff(HZ8.duration_of(heard)) <= millis(20), "{cut:?}, {heard}");
+    world.say(3, PCM8, &bytes(&numbers(1_000, 800)));
+    world.run(millis(500));
+    assert!(world.drained(3).is_some());
 }
 
 #[test]

@@ -4,5 +4,6 @@ mod anything;
 mod downlink;
 mod files;
 mod module;
+mod recording;
 mod uplink;
 mod world;

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{
     CallArgs, CheckArgs, Cli, Command, DemoArgs, DialplanArgs, FreeswitchCommand, Global,
-    RouteArgs,
+    RouteArgs, recording,
     report::{
         findings_json, findings_text, print_json, print_line, route_json, route_text, step_text,
     },
@@ -31,10 +31,10 @@ const CONTROL_THREADS: usize = 2;
 const LEFT_BEHIND: Duration = Duration::from_secs(1);
 
 /// It is not well: nobody answers, a check failed.
-const NO: u8 = 1;
+pub(super) const NO: u8 = 1;
 
 /// The command line or the configuration is wrong.
-const WRONG: u8 = 2;
+pub(super) const WRONG: u8 = 2;
 
 /// Runs the process: reads the command line, does what it says, and tells how it went by the exit code.
 pub fn main() -> ExitCode {
@@ -56,6 +56,7 @@ pub fn main() -> ExitCode {
         Command::Freeswitch(args) => match args.command {
             FreeswitchCommand::Dialplan(args) => show_dialplan(args, &global),
         },
+        Command::Recording(args) => recording::run(&args.command),
     };
     ExitCode::from(code)
 }

@@ -5,11 +5,14 @@ use std::{collections::BTreeMap, time::Duration};
 use serde_json::Value;
 use tandem_attendant::Script;
 use tandem_call::{
-    AgentSpec, Greeting, LateResults, ToolDeclaration, TransferRoutes, TransferTarget,
-    standard_tool,
+    AgentSpec, Greeting, Interruption, LateResults, ToolDeclaration, TransferRoutes,
+    TransferTarget, standard_tool,
 };
+use tandem_exchange::recording_tool;
+use tandem_media::VoiceSettings;
+use tandem_sip::SrtpPolicy;
 
-use super::models::ATTENDANT;
+use super::{models::ATTENDANT, recording::AgentRecording};
 
 /// Tools that run inside Tandem and need no webhook; an agent has them unless it lists its own.
 pub(crate) const INSIDE_TOOLS: [&str; 2] = ["transfer_to_human", "end_call"];
@@ -57,12 +60,20 @@ pub struct Agent {
     pub end_call_drain: Duration,
     /// Speech of the caller takes an `end_call` back.
     pub end_call_cancel_on_speech: bool,
+    /// When speech of the caller stops it.
+    pub interruption: Interruption,
+    /// How its calls sound.
+    pub audio: VoiceSettings,
+    /// Whether and how its calls are recorded.
+    pub recording: AgentRecording,
     /// Hang up after this much silence of the caller.
     pub max_silence: Duration,
     /// Hang up after this long.
     pub max_duration: Duration,
     /// More calls are busy.
     pub max_concurrent_calls: Option<u32>,
+    /// Whether its SIP calls may, must or must not have protected media; none = as `media.srtp` says.
+    pub srtp: Option<SrtpPolicy>,
     /// Keep the transcript.
     pub transcription: bool,
     /// Defaults for placeholders.
@@ -97,9 +108,13 @@ impl Agent {
             transfer_timeout: Duration::from_secs(30),
             end_call_drain: Duration::from_secs(2),
             end_call_cancel_on_speech: false,
+            interruption: Interruption::default(),
+            audio: VoiceSettings::default(),
+            recording: AgentRecording::default(),
             max_silence: Duration::from_secs(600),
             max_duration: Duration::from_secs(3600),
             max_concurrent_calls: None,
+            srtp: None,
             transcription: true,
             variables: BTreeMap::new(),
             script,
@@ -148,6 +163,7 @@ impl Agent {
             transfer_timeout: self.transfer_timeout,
             end_call_drain: self.end_call_drain,
             end_call_cancel_on_speech: self.end_call_cancel_on_speech,
+            interruption: self.interruption.clone(),
             max_silence: self.max_silence,
             max_duration: self.max_duration,
             transcription: self.transcription,
@@ -157,7 +173,7 @@ impl Agent {
 
     fn declaration(&self, name: &str) -> Option<ToolDeclaration> {
         let control = || self.controls.iter().find(|control| control.name == name).cloned();
-        standard_tool(name).or_else(control)
+        standard_tool(name).or_else(|| recording_tool(name)).or_else(control)
     }
 
     /// `text` with each `{{name}}` replaced: by the call's variables, the agent's, then its `company`, `role`,

@@ -2,20 +2,25 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    path::Path,
     time::Duration,
 };
 
 use tandem_attendant::Script;
 use tandem_call::{Greeting, LateResults, STANDARD_TOOLS, TransferTarget};
+use tandem_exchange::RECORDING_TOOLS;
 
 use super::{
     agent::{Agent, INSIDE_TOOLS},
     attendant::read_script,
-    listeners::printable,
+    audio::read_audio,
+    interruption::read_interruption,
+    listeners::{parse_srtp, printable},
     mistake::closest,
     models::{ATTENDANT, ModelConfig},
     numbers::read_target,
     reader::{Section, Value},
+    recording::read_agent_recording,
     switch_tools::SwitchTools,
 };
 use crate::freeswitch::controls::{CONTROLS, control_tool, missing_setting};
@@ -24,7 +29,7 @@ use crate::freeswitch::controls::{CONTROLS, control_tool, missing_setting};
 pub(crate) const LONGEST_TRANSFER: Duration = Duration::from_secs(300);
 
 /// Settings that agents of the control API have and this version has no use for.
-const PLANNED: [&str; 25] = [
+const PLANNED: [&str; 21] = [
     "description",
     "voice_mode",
     "model_tier",
@@ -37,13 +42,9 @@ const PLANNED: [&str; 25] = [
     "voicemail_message",
     "machine_detection",
     "call_screening",
-    "interruption_sensitivity",
     "backchannel",
     "stt_mode",
-    "ambient_sound",
-    "denoising_mode",
     "messaging_enabled",
-    "recording",
     "context_turns",
     "metadata",
     "numbers",
@@ -59,6 +60,7 @@ pub(crate) fn read_agents(
     models: &BTreeMap<String, ModelConfig>,
     script: &Script,
     controls: Option<&SwitchTools>,
+    directory: &Path,
 ) -> BTreeMap<String, Agent> {
     let mut agents = BTreeMap::new();
     for (agent_id, value) in section.entries(10_000) {
@@ -68,10 +70,9 @@ pub(crate) fn read_agents(
                 format!("[agents]: {agent_id:?} is no agent name: small letters, digits and inner dashes, at most 63"),
             );
         }
-        if let Some(agent) = value
-            .section()
-            .map(|section| read_agent(section, models, Agent::named(&agent_id, script), controls))
-        {
+        if let Some(agent) = value.section().map(|section| {
+            read_agent(section, models, Agent::named(&agent_id, script), controls, directory)
+        }) {
             agents.insert(agent_id, agent);
         }
     }
@@ -83,6 +84,7 @@ fn read_agent(
     models: &BTreeMap<String, ModelConfig>,
     defaults: Agent,
     controls: Option<&SwitchTools>,
+    directory: &Path,
 ) -> Agent {
     let display_name = section
         .parsed("display_name", |name| printable(name, 100).map(str::to_owned))
@@ -121,6 +123,13 @@ fn read_agent(
             .millis("end_call_drain_ms", 0..=10_000)
             .unwrap_or(defaults.end_call_drain),
         end_call_cancel_on_speech: section.boolean("end_call_cancel_on_speech").unwrap_or(false),
+        interruption: read_interruption(&mut section),
+        audio: section
+            .section("audio")
+            .map_or(defaults.audio, |section| read_audio(section, directory)),
+        recording: section
+            .value("recording")
+            .map_or(defaults.recording, |value| read_agent_recording(&value)),
         max_silence: section
             .millis("max_silence_ms", 10_000..=3_600_000)
             .unwrap_or(defaults.max_silence),
@@ -128,6 +137,7 @@ fn read_agent(
             .seconds("max_duration_s", 30..=14_400)
             .unwrap_or(defaults.max_duration),
         max_concurrent_calls: section.count("max_concurrent_calls", 1..=10_000),
+        srtp: section.parsed("srtp", parse_srtp),
         transcription: section.parsed("transcription", on_or_off).unwrap_or(true),
         variables: section.section("variables").map(read_variables).unwrap_or_default(),
         script: script_value.as_ref().and_then(read_script).unwrap_or(defaults.script),
@@ -226,7 +236,7 @@ fn read_tools(
     let mut tools = Vec::new();
     for value in section.list("tools", 64)? {
         let Some(name) = value.string(64) else { continue };
-        let known = || STANDARD_TOOLS.into_iter().chain(CONTROLS);
+        let known = || STANDARD_TOOLS.into_iter().chain(CONTROLS).chain(RECORDING_TOOLS);
         let Some(tool) = known().find(|tool| *tool == name) else {
             let fix = closest(name, known()).map_or_else(
                 || format!("known tools: {}", known().collect::<Vec<_>>().join(", ")),
@@ -246,7 +256,7 @@ fn read_tools(
             if !can_control(tool, &value, controls) {
                 continue;
             }
-        } else if !INSIDE_TOOLS.contains(&tool) {
+        } else if !INSIDE_TOOLS.contains(&tool) && !RECORDING_TOOLS.contains(&tool) {
             value.mistakes().warning(
                 &value.span(),
                 format!("`{}`: {tool:?} has no receiver in this version", value.path()),

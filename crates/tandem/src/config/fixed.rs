@@ -84,6 +84,7 @@ impl Changed {
             min_se,
             codecs,
             codec_preference,
+            security: _, // That of [media].
             refer_templates,
             refer_to_headers,
             transfer_timeout: _, // Agents have their own.
@@ -175,7 +176,8 @@ impl Changed {
     }
 
     fn compare_media(&mut self, running: &FixedSettings, read: &Config) {
-        let MediaConfig { bind, address, ports, timeout, workers } = &running.media;
+        let MediaConfig { bind, address, ports, timeout, workers, srtp, srtp_best_effort } =
+            &running.media;
         // Where nobody wrote it, it only follows the listeners.
         let follows = *bind == default_bind(&running.sip.listen)
             && read.media.bind == default_bind(&read.sip.listen);
@@ -184,6 +186,8 @@ impl Changed {
         self.compare("media.ports", ports, &read.media.ports);
         self.compare("media.timeout_s", timeout, &read.media.timeout);
         self.compare("media.workers", workers, &read.media.workers);
+        self.compare("media.srtp", srtp, &read.media.srtp);
+        self.compare("media.srtp_best_effort", srtp_best_effort, &read.media.srtp_best_effort);
     }
 }
 
@@ -277,6 +281,8 @@ mod tests {
             ("[media]\nports = \"30000-39999\"\n", "media.ports"),
             ("[media]\ntimeout_s = 9\n", "media.timeout_s"),
             ("[media]\nworkers = 9\n", "media.workers"),
+            ("[media]\nsrtp = \"require\"\n", "media.srtp"),
+            ("[media]\nsrtp_best_effort = false\n", "media.srtp_best_effort"),
             ("[limits]\nmax_calls = 9\n", "limits.max_calls"),
             ("[limits]\nanswer_after_ms = 9\n", "limits.answer_after_ms"),
             ("[limits]\ndrain_s = 9\n", "limits.drain_s"),

@@ -8,8 +8,8 @@ use std::{
 
 use ipnet::IpNet;
 use tandem_call::TransferKind;
-use tandem_media::Codec;
-use tandem_sip::{CodecPreference, Credential, Listener, SipSettings, Transport};
+use tandem_media::{Codec, SampleRate};
+use tandem_sip::{CodecPreference, Credential, Listener, SipSettings, SrtpPolicy, Transport};
 
 use super::{
     mistake::Mistakes,
@@ -60,6 +60,10 @@ pub struct MediaConfig {
     pub timeout: Duration,
     /// Media threads; none = one per core.
     pub workers: Option<u32>,
+    /// Whether calls may, must or must not have protected media.
+    pub srtp: SrtpPolicy,
+    /// Keys beside plain RTP in an offer are taken, too.
+    pub srtp_best_effort: bool,
 }
 
 impl MediaConfig {
@@ -78,6 +82,8 @@ impl Default for MediaConfig {
             ports: 20_000..=29_999,
             timeout: Duration::from_secs(60),
             workers: None,
+            srtp: SrtpPolicy::Allow,
+            srtp_best_effort: true,
         }
     }
 }
@@ -211,7 +217,7 @@ fn read_user(value: &Value<'_, '_>, surroundings: &Surroundings<'_>) -> Option<C
 fn read_codecs(section: &mut Section<'_, '_>) -> Option<Vec<Codec>> {
     let value = section.value("codecs")?;
     let mut codecs = Vec::new();
-    for item in value.list(8)? {
+    for item in value.list(16)? {
         let Some(codec) = item.parsed(parse_codec) else { continue };
         if !codecs.contains(&codec) {
             codecs.push(codec);
@@ -221,19 +227,29 @@ fn read_codecs(section: &mut Section<'_, '_>) -> Option<Vec<Codec>> {
         value.mistakes().error_with_fix(
             &value.span(),
             "`sip.codecs` names no codec",
-            "remove the key, or use [\"pcmu\", \"pcma\"]",
+            "remove the key, or use [\"pcmu\", \"pcma\", \"g722\", \"opus\"]",
         );
     }
     Some(codecs)
 }
 
-/// The codec called `name`.
+/// The codec called `name`; Opus at its full rate.
 pub(crate) fn parse_codec(name: &str) -> Result<Codec, String> {
-    match name.to_ascii_lowercase().as_str() {
-        "pcmu" | "ulaw" => Ok(Codec::PCMU),
-        "pcma" | "alaw" => Ok(Codec::PCMA),
-        _ => Err(format!("{name:?} is no codec we have: pcmu, pcma")),
+    const NAMES: &str = "pcmu, pcma, g722, opus, l16/8000, l16/16000, l16/24000, l16/48000";
+    let lower = name.to_ascii_lowercase();
+    match lower.as_str() {
+        "pcmu" | "ulaw" => return Ok(Codec::PCMU),
+        "pcma" | "alaw" => return Ok(Codec::PCMA),
+        "g722" => return Ok(Codec::G722),
+        "opus" => return Ok(Codec::Opus(SampleRate::Hz48000)),
+        "l16" => return Err("\"l16\" needs its rate, as in \"l16/16000\"".into()),
+        _ => {}
     }
+    lower
+        .strip_prefix("l16/")
+        .and_then(|hz| SampleRate::from_hz(hz.parse().ok()?))
+        .map(Codec::L16)
+        .ok_or_else(|| format!("{name:?} is no codec we have: {NAMES}"))
 }
 
 fn read_refer(section: Section<'_, '_>) -> Vec<(TransferKind, String)> {
@@ -293,9 +309,17 @@ pub(crate) fn read_media(mut section: Section<'_, '_>) -> (MediaConfig, bool) {
         ports: section.parsed("ports", parse_ports).unwrap_or(defaults.ports),
         timeout: section.seconds("timeout_s", 5..=3600).unwrap_or(defaults.timeout),
         workers: section.count("workers", 1..=256),
+        srtp: section.parsed("srtp", parse_srtp).unwrap_or(defaults.srtp),
+        srtp_best_effort: section.boolean("srtp_best_effort").unwrap_or(defaults.srtp_best_effort),
     };
     section.finish(&[]);
     (config, bind.is_some())
+}
+
+/// Whether media may, must or must not be protected.
+pub(crate) fn parse_srtp(word: &str) -> Result<SrtpPolicy, String> {
+    SrtpPolicy::from_name(word)
+        .ok_or_else(|| format!("{word:?} must be \"off\", \"allow\" or \"require\""))
 }
 
 /// Where RTP sockets are bound when nothing is said: where the listeners are.
@@ -362,6 +386,23 @@ mod tests {
         }
         for text in ["127.0.0.1:5060", "tls:127.0.0.1:5061", "udp:pbx.example:5060", "udp:", ""] {
             assert!(parse_listener(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_codec_has_a_name_and_linear_audio_a_rate() {
+        for (name, codec) in [
+            ("PCMU", Codec::PCMU),
+            ("alaw", Codec::PCMA),
+            ("G722", Codec::G722),
+            ("opus", Codec::Opus(SampleRate::Hz48000)),
+            ("L16/16000", Codec::L16(SampleRate::Hz16000)),
+        ] {
+            assert_eq!(parse_codec(name), Ok(codec), "{name}");
+        }
+        for name in ["g729", "l16", "l16/44100", "l16/", "l16/+8000x", "opus/48000", ""] {
+            let why = parse_codec(name).unwrap_err();
+            assert!(why.contains("l16/16000"), "{name}: {why}");
         }
     }
 

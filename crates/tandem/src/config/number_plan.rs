@@ -20,6 +20,8 @@ pub struct NumberRoute {
     pub label: Option<String>,
     /// Where `transfer_to_human` leads for calls to it.
     pub ai_transfer: Option<TransferTarget>,
+    /// Whether calls to it are recorded; none = as the agent says.
+    pub recording: Option<bool>,
     /// A disabled number is not answered.
     pub enabled: bool,
     /// Line in the file; 0 when it was not written by anybody.
@@ -118,6 +120,7 @@ mod tests {
             destination: Destination::Agent("a".into()),
             label: None,
             ai_transfer: None,
+            recording: None,
             enabled: true,
             line: 1,
         }

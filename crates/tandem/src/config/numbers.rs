@@ -9,6 +9,7 @@ use super::{
     listeners::printable,
     number_plan::{Destination, NumberPlan, NumberRoute},
     reader::{Section, Value},
+    recording::read_mode,
 };
 use crate::number::{self, Pattern};
 
@@ -57,6 +58,7 @@ fn read_route(
         destination: Destination::Agent(String::new()),
         label: None,
         ai_transfer: None,
+        recording: None,
         enabled: true,
         line: value.mistakes().line_of(value.key_span()),
     };
@@ -72,6 +74,7 @@ fn read_route(
     let elsewhere = section.value("route");
     route.label = section.string("label", 100);
     route.ai_transfer = section.value("ai_transfer").and_then(|target| read_target(&target));
+    route.recording = section.value("recording").and_then(|mode| read_mode(&mode)).flatten();
     route.enabled = section
         .parsed("status", |status| match status {
             "active" => Ok(true),
@@ -80,15 +83,7 @@ fn read_route(
         })
         .unwrap_or(true);
     let (span, mistakes) = (section.span().clone(), section.mistakes());
-    section.finish(&[
-        "kind",
-        "country",
-        "schedule_id",
-        "after_hours",
-        "recording",
-        "operator_ids",
-        "metadata",
-    ]);
+    section.finish(&["kind", "country", "schedule_id", "after_hours", "operator_ids", "metadata"]);
     if let Some(elsewhere) = elsewhere {
         if agent.is_some() {
             mistakes.error_with_fix(

@@ -1,3 +1,4 @@
+mod audio;
 mod freeswitch;
 mod switch_tools;
 
@@ -120,7 +121,7 @@ trsted = ["10.0.0.0/8"]
 greting = "Hello"
 temperature = 3
 tools = ["end_cal", "create_lead", "end_call", "end_call"]
-recording = "on"
+call_screening = "on"
 transfer = { type = "extension", target = "2" }
 models = ["gemnii"]
 
@@ -141,7 +142,7 @@ t.toml:8:10: error: `agents.reception.tools`: there is no tool "end_cal"
 t.toml:8:21: warning: `agents.reception.tools`: "create_lead" has no receiver in this version
     fix: nothing, if it is enough that its requests are noted in the call record
 t.toml:8:48: error: `agents.reception.tools`: "end_call" is listed twice
-t.toml:9:1: error: `recording` in [agents.reception] is not supported by this version of Tandem
+t.toml:9:1: error: `call_screening` in [agents.reception] is not supported by this version of Tandem
     fix: remove it
 t.toml:10:43: error: `agents.reception.transfer.target`: "2" is no extension: 2 to 10 digits
 t.toml:11:11: error: `agents.reception.models`: there is no model "gemnii"
@@ -167,7 +168,7 @@ fn each_kind_of_mistake_has_its_words() {
         ),
         (
             "zzz = 1\n",
-            "t.toml:1:1: error: unknown key `zzz` in the file\n    fix: known keys: sip, media, limits, records, freeswitch, models, attendant, agents, numbers",
+            "t.toml:1:1: error: unknown key `zzz` in the file\n    fix: known keys: sip, media, limits, records, recording, freeswitch, models, attendant, agents, numbers",
         ),
         (
             "[limits]\nmax_calls = 0\n",
@@ -399,6 +400,31 @@ fn turns_are_found_by_the_vendor_or_by_us() {
 }
 
 #[test]
+fn an_agent_says_how_it_takes_being_spoken_over() {
+    let agent = |text: &str| good(&format!("[agents.a]\n{text}")).agents["a"].clone();
+    let plain = agent("").interruption;
+    assert_eq!(plain, tandem_call::Interruption::default());
+    assert_eq!(plain.patience().map(|patience| patience.as_millis()), Some(300));
+    let set = agent(
+        "interruption_sensitivity = 0\nreversible_barge_in = false\nlistening_words = [\"Aha\"]",
+    );
+    assert_eq!(set.interruption.patience(), None);
+    assert!(!set.interruption.reversible);
+    assert_eq!(set.interruption.listening_words, ["aha"]);
+    let spec = set.spec(None, &BTreeMap::new());
+    assert_eq!(spec.interruption, set.interruption);
+    for (text, mistake) in [
+        ("interruption_sensitivity = 1.5", "interruption_sensitivity"),
+        ("listening_words = [\"two words\"]", "must be one word"),
+        ("listening_words = [\"\"]", "must be a word"),
+        ("reversible_barge_in = 1", "reversible_barge_in"),
+    ] {
+        let found = findings(&format!("[agents.a]\n{text}"));
+        assert!(found.contains(mistake), "{text}: {found}");
+    }
+}
+
+#[test]
 fn a_model_without_a_key_is_passed_over() {
     let text =
         "[models.mine]\nprovider = \"gemini-live\"\n[agents.a]\nmodels = [\"mine\", \"openai\"]\n";
@@ -463,7 +489,8 @@ fn the_example_file_is_understood_and_names_every_key() {
     assert_eq!(config.sip.listen.len(), 2);
     assert_eq!(config.sip.advertised, Some("203.0.113.20".parse().unwrap()));
     assert_eq!(config.sip.users[0].username, "pbx");
-    assert_eq!(config.sip.codecs, [Codec::PCMU, Codec::PCMA]);
+    let opus = Codec::Opus(tandem_media::SampleRate::Hz48000);
+    assert_eq!(config.sip.codecs, [Codec::PCMU, Codec::PCMA, Codec::G722, opus]);
     assert_eq!(
         config.sip.refer_templates,
         [(TransferKind::Queue, "sip:queue-{target}@{host}".to_owned())]
@@ -541,7 +568,7 @@ const KEYS: &[(&str, &[&str])] = &[
             "retry_after_s",
         ],
     ),
-    ("media", &["bind", "address", "ports", "timeout_s", "workers"]),
+    ("media", &["bind", "address", "ports", "timeout_s", "workers", "srtp", "srtp_best_effort"]),
     (
         "freeswitch",
         &[
@@ -596,6 +623,22 @@ const KEYS: &[(&str, &[&str])] = &[
     ),
     ("limits", &["max_calls", "answer_after_ms", "drain_s"]),
     ("records", &["path"]),
+    (
+        "recording",
+        &[
+            "mode",
+            "path",
+            "format",
+            "sample_rate_hz",
+            "channels",
+            "retention_days",
+            "consent",
+            "begin",
+            "key_env",
+            "key_file",
+            "min_free_mb",
+        ],
+    ),
     ("attendant", &["engines", "flite_voice", "cache_dir", "cache_bytes", "script"]),
     (
         "models",
@@ -639,9 +682,14 @@ const KEYS: &[(&str, &[&str])] = &[
             "transfer_timeout_s",
             "end_call_drain_ms",
             "end_call_cancel_on_speech",
+            "interruption_sensitivity",
+            "reversible_barge_in",
+            "listening_words",
             "max_silence_ms",
             "max_duration_s",
             "max_concurrent_calls",
+            "srtp",
+            "recording",
             "transcription",
             "variables",
             "script",

@@ -2,9 +2,7 @@
 
 use std::{path::PathBuf, str::FromStr, time::Duration};
 
-use clap::ValueEnum;
 use tandem_call::Digit;
-use tandem_media::Law;
 
 use super::turns::HeardTurn;
 
@@ -166,24 +164,6 @@ impl FromStr for HeaderArg {
             return Err("a header value has at most 1024 characters and none that controls".into());
         }
         Ok(Self { name: name.to_owned(), value: value.to_owned() })
-    }
-}
-
-/// A codec to offer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum CodecName {
-    /// G.711 mu-law.
-    Pcmu,
-    /// G.711 A-law.
-    Pcma,
-}
-
-impl From<CodecName> for Law {
-    fn from(name: CodecName) -> Self {
-        match name {
-            CodecName::Pcmu => Self::Mu,
-            CodecName::Pcma => Self::A,
-        }
     }
 }
 

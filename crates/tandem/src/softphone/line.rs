@@ -4,16 +4,19 @@ use std::{
     future::poll_fn,
     io,
     net::{IpAddr, SocketAddr},
+    sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use tandem_call::{HangupCause, SignalEvent};
+use tandem_exchange::SecureMedia;
 use tandem_net::PacingTimer;
 use tandem_rtp::Channel;
 use tandem_sip::{
-    DialogEvent, DialogHandle, Listener, LocalMedia, OutgoingCall, Rejection, SipEndpoint,
-    SipSettings, Transport,
+    DialogEvent, DialogHandle, KeyExchange, Listener, LocalMedia, LocalSecurity, OutgoingCall,
+    Rejection, SipEndpoint, SipSettings, SrtpPolicy, Transport,
 };
+use tandem_srtp::{DtlsIdentity, NoIdentity};
 use tokio::{
     net::{UdpSocket, lookup_host},
     signal::unix::{SignalKind, signal},
@@ -28,6 +31,7 @@ use super::{
     report::turn_reports,
     target::{from_uri, local_address},
 };
+use crate::cli::SrtpKeys;
 
 /// A call that nobody answers is given up after this.
 const RING_LIMIT: Duration = Duration::from_secs(60);
@@ -66,6 +70,9 @@ pub enum CallError {
     /// A socket or timer could not be had.
     #[error("no socket: {0}")]
     Socket(#[from] io::Error),
+    /// There is no certificate for DTLS.
+    #[error(transparent)]
+    Identity(#[from] NoIdentity),
     /// SIP could not start.
     #[error("SIP: {0}")]
     Sip(String),
@@ -115,8 +122,10 @@ pub async fn call(plan: CallPlan, show: &dyn Fn(&str)) -> Result<CallReport, Cal
         rtp_port: rtp.local_addr()?.port(),
         rtcp_port: rtcp.local_addr()?.port(),
         codecs: plan.codecs,
+        security: security(plan.srtp)?,
     };
     show(&format!("calling {}", plan.target.uri));
+    let identity = media.security.identity.clone();
     let outgoing = OutgoingCall {
         uri: plan.target.uri.clone(),
         from: from_uri(&plan.from, local),
@@ -125,7 +134,9 @@ pub async fn call(plan: CallPlan, show: &dyn Fn(&str)) -> Result<CallReport, Cal
         credentials: plan.credentials,
     };
     let (dialog, events) = endpoint.call(outgoing);
-    let mut line = Line { phone, rtp, rtcp, dialog, events, duration: plan.duration, show };
+    let security = SecureMedia::new(identity);
+    let duration = plan.duration;
+    let mut line = Line { phone, security, rtp, rtcp, dialog, events, duration, show };
     let progress = line.run().await?;
     // The BYE or the answer to theirs is still on its way.
     let _ = timeout(HANGUP_LIMIT, endpoint.shutdown()).await;
@@ -172,6 +183,17 @@ fn settings(local: IpAddr) -> SipSettings {
     }
 }
 
+/// What our offer says of protection.
+fn security(keys: Option<SrtpKeys>) -> Result<LocalSecurity, CallError> {
+    let Some(keys) = keys else { return Ok(LocalSecurity::default()) };
+    let (key_exchange, identity) = match keys {
+        SrtpKeys::Sdes => (KeyExchange::Sdes, None),
+        SrtpKeys::Dtls => (KeyExchange::Dtls, Some(Arc::new(DtlsIdentity::generate()?))),
+    };
+    let policy = SrtpPolicy::Require;
+    Ok(LocalSecurity { policy, key_exchange, identity, ..LocalSecurity::default() })
+}
+
 /// An even port for RTP and the next one for RTCP.
 async fn bind_pair(local: IpAddr) -> io::Result<(UdpSocket, UdpSocket)> {
     let mut last = io::Error::from(io::ErrorKind::AddrInUse);
@@ -192,6 +214,7 @@ async fn bind_pair(local: IpAddr) -> io::Result<(UdpSocket, UdpSocket)> {
 /// One call on the wire.
 struct Line<'a> {
     phone: Phone,
+    security: SecureMedia,
     rtp: UdpSocket,
     rtcp: UdpSocket,
     dialog: DialogHandle,
@@ -224,12 +247,12 @@ impl Line<'_> {
             tokio::select! {
                 read = self.rtp.recv_from(&mut rtp_datagram) => {
                     if let Ok((length, source)) = read { // An ICMP error of an earlier packet is no reason to stop.
-                        self.phone.handle_rtp(Instant::now(), source, &rtp_datagram[..length]);
+                        self.take(Channel::Rtp, source, &mut rtp_datagram[..length]);
                     }
                 }
                 read = self.rtcp.recv_from(&mut rtcp_datagram) => {
                     if let Ok((length, source)) = read {
-                        self.phone.handle_rtcp(Instant::now(), source, &rtcp_datagram[..length]);
+                        self.take(Channel::Rtcp, source, &mut rtcp_datagram[..length]);
                     }
                 }
                 event = self.events.recv() => self.handle_event(event, &mut progress),
@@ -252,11 +275,25 @@ impl Line<'_> {
         Ok(progress)
     }
 
+    fn take(&mut self, channel: Channel, source: SocketAddr, datagram: &mut [u8]) {
+        let now = Instant::now();
+        let Some(length) = self.security.unprotect(now, channel, source, datagram) else { return };
+        match channel {
+            Channel::Rtp => self.phone.handle_rtp(now, source, &datagram[..length]),
+            Channel::Rtcp => self.phone.handle_rtcp(now, source, &datagram[..length]),
+        }
+    }
+
     fn do_what_is_due(&mut self, progress: &mut Progress) {
         let now = Instant::now();
+        self.security.handle_timeout(now);
         self.phone.handle_timeout(now);
         self.send(now);
         self.tell(now);
+        if let Some(error) = self.security.take_failure() {
+            (self.show)(&format!("   no protected media: {error}"));
+            self.hang_up(progress, "we hung up: no protected media");
+        }
         if self.phone.wants_to_hang_up() {
             self.hang_up(progress, "we hung up");
         }
@@ -289,7 +326,12 @@ impl Line<'_> {
                     (self.show)("   ringing");
                 }
             }
-            DialogEvent::Media(params) => self.phone.apply(now, params),
+            DialogEvent::Security(security) => self.security.agree(now, security),
+            DialogEvent::Media(params) => {
+                if let Some(params) = self.security.negotiate(now, params) {
+                    self.phone.apply(now, params);
+                }
+            }
             DialogEvent::Signal(SignalEvent::Answered) => {
                 progress.answered = Some(now);
                 self.phone.answered(now);
@@ -346,18 +388,31 @@ impl Line<'_> {
             Some((since, _)) => since + HANGUP_LIMIT,
             None => self.limit(progress),
         };
-        let due = [self.phone.poll_timeout(), self.phone.next_note()];
+        let due = [self.phone.poll_timeout(), self.phone.next_note(), self.security.poll_timeout()];
         due.into_iter().flatten().fold(limit, Instant::min)
     }
 
     fn send(&mut self, now: Instant) {
+        while let Some((channel, handshake)) = self.security.poll_handshake() {
+            let socket = match channel {
+                Channel::Rtp => &self.rtp,
+                Channel::Rtcp => &self.rtcp,
+            };
+            let _ = socket.try_send_to(&handshake.bytes, handshake.destination); // It is sent again.
+        }
+        if let Some(params) = self.security.poll_media() {
+            self.phone.apply(now, params);
+        }
         while let Some(transmit) = self.phone.poll_transmit(now) {
             let socket = match transmit.channel {
                 Channel::Rtp => &self.rtp,
                 Channel::Rtcp => &self.rtcp,
             };
+            let Some(bytes) = self.security.protect(transmit.channel, transmit.bytes) else {
+                continue;
+            };
             // A packet that does not leave now is worth nothing later.
-            let _ = socket.try_send_to(transmit.bytes, transmit.destination);
+            let _ = socket.try_send_to(bytes, transmit.destination);
         }
     }
 
@@ -385,6 +440,7 @@ impl Line<'_> {
             turns: turn_reports(heard, self.phone.said_turns()),
             digits_heard: self.phone.digits_heard().to_owned(),
             quality: self.phone.quality(),
+            srtp: self.security.profile(),
             recording: None,
             record: None,
         }

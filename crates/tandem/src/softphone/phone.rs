@@ -6,27 +6,26 @@ use std::{
 };
 
 use tandem_call::{Digit, ItemId, LegEvent, LegQuality, MediaLeg};
-use tandem_media::{AudioFormat, Codec, SampleRate, g711};
+use tandem_media::{AudioFormat, Codec, SampleRate};
 use tandem_rtp::{Channel, LegConfig, MediaParams, RtpLeg, RtpPacket, Transmit, is_rtcp};
 
 use super::{
     cue::Cue,
+    monitor::Monitor,
     notes::Notes,
     recording::Track,
     turns::{HeardTurn, Turns},
+    wav::Clip,
 };
 
-/// What the telephone plays and hears: telephone audio as plain samples.
-const FORMAT: AudioFormat = AudioFormat::Pcm16(SampleRate::Hz8000);
-
-/// The largest telephone packet, in samples: 60 ms and then some.
-const MAX_PACKET: usize = 1024;
+/// The rate of a telephone that has agreed on nothing yet.
+const NARROW: SampleRate = SampleRate::Hz8000;
 
 /// What the caller does at a cue.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
-    /// Plays these samples: mono, 8 kHz.
-    Play(Vec<i16>),
+    /// Plays this.
+    Play(Clip),
     /// Presses these digits.
     Press(Vec<Digit>),
     /// Hangs up.
@@ -37,6 +36,9 @@ pub enum Action {
 #[derive(Debug)]
 pub struct Phone {
     leg: RtpLeg,
+    /// The rate of what is recorded: that of the codec that was agreed on first.
+    rate: Option<SampleRate>,
+    monitor: Monitor,
     cues: Vec<(Cue, Action)>,
     answered: Option<Instant>,
     first_rtp: Option<Instant>,
@@ -70,31 +72,42 @@ impl Phone {
             first_timestamp: seed as u32,
             cname: "tandem-call".into(),
             codec: Codec::PCMU,
-            uplink: FORMAT,
+            uplink: AudioFormat::Pcm16(NARROW),
             media_timeout,
             seed,
         };
         Self {
             leg: RtpLeg::new(now, unix_now, config),
+            rate: None,
+            monitor: Monitor::new(NARROW),
             cues,
             answered: None,
             first_rtp: None,
             next_item: 0,
             hang_up: false,
-            said: Turns::default(),
-            heard: Turns::default(),
-            sent: Track::default(),
-            received: Track::default(),
+            said: Turns::new(NARROW),
+            heard: Turns::new(NARROW),
+            sent: Track::new(NARROW),
+            received: Track::new(NARROW),
             digits_heard: String::new(),
             notes: Notes::default(),
             turns_begun: 0,
             turns_ended: 0,
-            pcm: vec![0; MAX_PACKET],
+            pcm: Vec::new(),
         }
     }
 
     /// Takes what offer and answer settled.
     pub fn apply(&mut self, now: Instant, params: MediaParams) {
+        if self.rate.is_none() {
+            let rate = params.codec.rate();
+            self.rate = Some(rate);
+            self.leg.set_uplink(AudioFormat::Pcm16(rate));
+            self.monitor = Monitor::new(rate);
+            (self.said, self.heard) = (Turns::new(rate), Turns::new(rate));
+            (self.sent, self.received) = (Track::new(rate), Track::new(rate));
+        }
+        self.monitor.tune(&params);
         self.leg.apply(now, params);
     }
 
@@ -138,6 +151,8 @@ impl Phone {
                 | LegEvent::PlayoutDrained { .. }
                 | LegEvent::PlayoutCleared { .. }
                 | LegEvent::SpeechStarted
+                | LegEvent::SpeechPaused { .. }
+                | LegEvent::SpeechResumed
                 | LegEvent::SpeechStopped { .. } => {}
             }
         }
@@ -145,20 +160,17 @@ impl Phone {
 
     /// The next datagram due at `now`.
     pub fn poll_transmit(&mut self, now: Instant) -> Option<Transmit<'_>> {
-        let Self { leg, answered, sent, said, pcm, .. } = self;
-        let codec = leg.params().map(|params| (params.codec, params.payload_type));
+        let Self { leg, answered, sent, said, monitor, .. } = self;
         let transmit = leg.poll_transmit(now)?;
         let audio = (transmit.channel == Channel::Rtp && !is_rtcp(transmit.bytes))
             .then(|| RtpPacket::parse(transmit.bytes).ok())
             .flatten();
-        if let (Some((Codec::G711(law), payload_type)), Some(answered), Some(packet)) =
-            (codec, *answered, audio)
-            && packet.payload_type == payload_type
+        if let (Some(packet), Some(answered)) = (audio, *answered)
+            && let Some(pcm) = monitor.hear(&packet)
         {
-            let samples = g711::decode(law, packet.payload, pcm);
             let at = now.saturating_duration_since(answered);
-            if let Some(place) = sent.put(at, &pcm[..samples]) {
-                said.hear(place, &pcm[..samples]);
+            if let Some(place) = sent.put(at, pcm) {
+                said.hear(place, pcm);
             }
         }
         Some(transmit)
@@ -243,13 +255,11 @@ impl Phone {
         let Self { leg, answered, received, heard, pcm, .. } = self;
         while let Some(frame) = leg.poll_uplink() {
             let Some(answered) = *answered else { continue };
-            let samples = frame.audio.len().min(2 * pcm.len()) / 2;
-            for (sample, bytes) in pcm.iter_mut().zip(frame.audio.chunks_exact(2)) {
-                *sample = i16::from_le_bytes([bytes[0], bytes[1]]);
-            }
+            pcm.clear();
+            pcm.extend(frame.audio.as_chunks().0.iter().map(|&bytes| i16::from_le_bytes(bytes)));
             let at = frame.arrival.saturating_duration_since(answered);
-            if let Some(place) = received.put(at, &pcm[..samples]) {
-                heard.hear(place, &pcm[..samples]);
+            if let Some(place) = received.put(at, pcm) {
+                heard.hear(place, pcm);
             }
         }
         self.note_turns();
@@ -285,13 +295,13 @@ impl Phone {
 
     fn act(&mut self, now: Instant, action: Action) {
         match action {
-            Action::Play(pcm) => {
-                let length = SampleRate::Hz8000.duration_of(pcm.len());
+            Action::Play(Clip { rate, pcm }) => {
+                let length = rate.duration_of(pcm.len());
                 self.note(now, &format!("we play {:.2} s", length.as_secs_f64()));
                 let bytes: Vec<u8> = pcm.iter().flat_map(|sample| sample.to_le_bytes()).collect();
                 let item = ItemId(self.next_item);
                 self.next_item += 1;
-                self.leg.play(now, item, FORMAT, &bytes);
+                self.leg.play(now, item, AudioFormat::Pcm16(rate), &bytes);
                 self.leg.end_item(now, item);
             }
             Action::Press(digits) => {
@@ -343,8 +353,8 @@ mod tests {
         phone
     }
 
-    fn speech(millis: usize) -> Vec<i16> {
-        (0..millis * 8)
+    fn speech(millis: usize) -> Clip {
+        let pcm = (0..millis * 8)
             .map(|n| {
                 let seconds = n as f64 / 8000.0;
                 let loudness = 0.55 - 0.45 * (seconds * 4.0 * std::f64::consts::TAU).cos();
@@ -352,7 +362,12 @@ mod tests {
                     (1..8).map(|k| (seconds * 130.0 * f64::from(k) * std::f64::consts::TAU).sin());
                 (buzz.sum::<f64>() * loudness * 2000.0) as i16
             })
-            .collect()
+            .collect();
+        Clip { rate: SampleRate::Hz8000, pcm }
+    }
+
+    fn quiet(samples: usize) -> Clip {
+        Clip { rate: SampleRate::Hz8000, pcm: vec![0; samples] }
     }
 
     /// Carries everything `from` sends to `to`, whose packets come from `source`.
@@ -400,8 +415,8 @@ mod tests {
             vec![
                 (at(200), Action::Play(speech(1000))),
                 // Just before the answer to it can be heard, and while it is.
-                (at(1960), Action::Play(vec![0; 1600])),
-                (at(2300), Action::Play(vec![0; 2400])),
+                (at(1960), Action::Play(quiet(1600))),
+                (at(2300), Action::Play(quiet(2400))),
                 (at(5000), Action::HangUp),
             ],
         );

@@ -6,11 +6,11 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use tandem_media::{Codec, Law};
+use tandem_media::{Codec, SampleRate};
 use tandem_sip::Credential;
 
 use super::{Action, Cue, Target, wav};
-use crate::cli::CallArgs;
+use crate::cli::{CallArgs, SrtpKeys};
 
 /// A call to be made.
 #[derive(Debug, Clone)]
@@ -33,6 +33,8 @@ pub struct CallPlan {
     pub headers: Vec<(String, String)>,
     /// Codecs to offer, best first.
     pub codecs: Vec<Codec>,
+    /// Offer protected media only, with keys made so; none = plain.
+    pub srtp: Option<SrtpKeys>,
     /// Local address; none = the one that reaches the target.
     pub local: Option<IpAddr>,
     /// Call records of a Tandem on this machine.
@@ -42,18 +44,20 @@ pub struct CallPlan {
 impl CallPlan {
     /// The plan that `args` describe. Fails with a text that says which argument is wrong.
     pub fn new(args: &CallArgs) -> Result<Self, String> {
+        let mut codecs: Vec<Codec> = Vec::new();
+        for codec in &args.codec {
+            if !codecs.contains(codec) {
+                codecs.push(*codec);
+            }
+        }
+        // No codec that may be agreed on has more of the sound.
+        let rate = codecs.iter().map(|codec| codec.rate()).max().unwrap_or(SampleRate::Hz8000);
         let mut cues = Vec::new();
         for cue in &args.wav {
-            cues.push((cue.when, Action::Play(wav::load(&cue.file)?)));
+            cues.push((cue.when, Action::Play(wav::load(&cue.file, rate)?)));
         }
         cues.extend(args.digits.iter().map(|cue| (cue.when, Action::Press(cue.digits.clone()))));
         cues.extend(args.hang_up.map(|when| (when, Action::HangUp)));
-        let mut codecs: Vec<Codec> = Vec::new();
-        for codec in args.codec.iter().copied().map(Law::from).map(Codec::from) {
-            if !codecs.contains(&codec) {
-                codecs.push(codec);
-            }
-        }
         let credentials = match (&args.user, &args.password) {
             (Some(username), Some(password)) => {
                 Some(Credential { username: username.clone(), password: password.clone() })
@@ -71,6 +75,7 @@ impl CallPlan {
             credentials,
             headers: headers.collect(),
             codecs,
+            srtp: args.srtp,
             local: args.local,
             ledger: args.ledger.clone(),
         })

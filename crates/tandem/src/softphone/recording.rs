@@ -3,34 +3,40 @@
 use std::{path::Path, time::Duration};
 
 use hound::{SampleFormat, WavSpec, WavWriter};
+use tandem_media::SampleRate;
 
-/// Samples per second.
-const RATE: u32 = 8000;
-
-/// A piece this much later than the end of its track leaves a hole; anything less is jitter and is joined on.
-const HOLE: usize = 60 * 8;
+/// A piece this much later than the end of its track leaves a hole, in milliseconds; anything less is jitter and is joined
+/// on.
+const HOLE: usize = 60;
 
 /// A piece this much earlier than the end of its track is dropped, so that the track does not run ahead.
-const AHEAD: usize = 200 * 8;
+const AHEAD: usize = 200;
 
-/// The longest recording, in samples.
-const MAX_SAMPLES: usize = 3700 * RATE as usize;
+/// The longest recording, in seconds.
+const MAX_SECONDS: usize = 3700;
 
 /// One side of a call, from the answer on.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Track {
+    rate: SampleRate,
     samples: Vec<i16>,
 }
 
 impl Track {
+    /// An empty track of this rate.
+    pub const fn new(rate: SampleRate) -> Self {
+        Self { rate, samples: Vec::new() }
+    }
+
     /// Puts `pcm`, which belongs at `at`, into its place, and tells where that is; none when it came too early.
     pub fn put(&mut self, at: Duration, pcm: &[i16]) -> Option<Duration> {
-        let at = (at.as_secs_f64() * f64::from(RATE)).round() as usize;
+        let hz = self.rate.hz();
+        let at = (at.as_secs_f64() * hz as f64).round() as usize;
         let end = self.samples.len();
-        if end > at + AHEAD || at.max(end) + pcm.len() > MAX_SAMPLES {
+        if end > at + AHEAD * hz / 1000 || at.max(end) + pcm.len() > MAX_SECONDS * hz {
             return None;
         }
-        if at > end + HOLE {
+        if at > end + HOLE * hz / 1000 {
             self.samples.resize(at, 0);
         }
         let place = self.length();
@@ -40,16 +46,16 @@ impl Track {
 
     /// Where the next piece is put if it comes on time.
     pub fn length(&self) -> Duration {
-        Duration::from_secs_f64(self.samples.len() as f64 / f64::from(RATE))
+        self.rate.duration_of(self.samples.len())
     }
 }
 
-/// Writes `left` and `right` to `path` as 16-bit stereo, the shorter one filled up with silence.
+/// Writes `left` and `right`, which are of one rate, to `path` as 16-bit stereo, the shorter one filled up with silence.
 pub fn write(path: &Path, left: &Track, right: &Track) -> Result<(), String> {
     let failed = |error: hound::Error| format!("{} can't be written: {error}", path.display());
     let spec = WavSpec {
         channels: 2,
-        sample_rate: RATE,
+        sample_rate: left.rate.hz() as u32,
         bits_per_sample: 16,
         sample_format: SampleFormat::Int,
     };
@@ -71,7 +77,7 @@ mod tests {
 
     #[test]
     fn a_track_joins_jitter_fills_holes_and_never_runs_ahead() {
-        let mut track = Track::default();
+        let mut track = Track::new(SampleRate::Hz8000);
         let ms = Duration::from_millis;
         track.put(ms(0), &[1; 160]);
         track.put(ms(25), &[2; 160]); // 5 ms late.
@@ -89,12 +95,13 @@ mod tests {
     fn the_file_has_us_on_the_left() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("new/call.wav");
-        let (mut left, mut right) = (Track::default(), Track::default());
+        let (mut left, mut right) =
+            (Track::new(SampleRate::Hz16000), Track::new(SampleRate::Hz16000));
         left.put(Duration::ZERO, &[100, 200]);
         right.put(Duration::ZERO, &[-1, -2, -3]);
         write(&path, &left, &right).unwrap();
         let mut reader = hound::WavReader::open(&path).unwrap();
-        assert_eq!((reader.spec().channels, reader.spec().sample_rate), (2, 8000));
+        assert_eq!((reader.spec().channels, reader.spec().sample_rate), (2, 16_000));
         let samples: Vec<i16> = reader.samples().collect::<Result<_, _>>().unwrap();
         assert_eq!(samples, [100, -1, 200, -2, 0, -3]);
     }

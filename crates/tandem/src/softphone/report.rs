@@ -36,6 +36,9 @@ pub struct CallReport {
     pub digits_heard: String,
     /// What the network did to what we heard.
     pub quality: LegQuality,
+    /// How media was protected; absent when it was not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub srtp: Option<&'static str>,
     /// The recording.
     pub recording: Option<PathBuf>,
     /// The call record of a Tandem on this machine.

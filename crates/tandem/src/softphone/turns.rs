@@ -39,9 +39,10 @@ fn maybe_seconds<S: Serializer>(time: &Option<Duration>, serializer: S) -> Resul
     }
 }
 
-/// Finds turns in 8 kHz audio.
-#[derive(Debug, Default)]
+/// Finds turns in audio.
+#[derive(Debug)]
 pub struct Turns {
+    rate: SampleRate,
     activity: VoiceActivity,
     heard: Vec<HeardTurn>,
     last_sound: Option<Duration>,
@@ -50,9 +51,20 @@ pub struct Turns {
 }
 
 impl Turns {
+    /// For audio of this rate.
+    pub fn new(rate: SampleRate) -> Self {
+        Self {
+            rate,
+            activity: VoiceActivity::new(rate),
+            heard: Vec::new(),
+            last_sound: None,
+            loud_since: None,
+        }
+    }
+
     /// Takes the audio that was heard from `at` on.
     pub fn hear(&mut self, at: Duration, pcm: &[i16]) {
-        let end = at + SampleRate::Hz8000.duration_of(pcm.len());
+        let end = at + self.rate.duration_of(pcm.len());
         let loud = pcm.iter().any(|sample| sample.unsigned_abs() > SOUND);
         self.loud_since = loud.then(|| self.loud_since.unwrap_or(at));
         let change = self.activity.process(pcm);
@@ -120,7 +132,7 @@ mod tests {
     }
 
     fn hear_all(pieces: &[(usize, bool)]) -> Vec<HeardTurn> {
-        let mut turns = Turns::default();
+        let mut turns = Turns::new(SampleRate::Hz8000);
         let audio: Vec<i16> = pieces
             .iter()
             .flat_map(|&(millis, loud)| if loud { speech(millis) } else { vec![0; millis * 8] })

@@ -1,11 +1,9 @@
-//! WAV files as telephone audio: mono, 8 kHz, 16 bit.
+//! WAV files as telephone audio: mono, 16 bit, at one of our rates.
 
 use std::path::Path;
 
 use hound::{SampleFormat, WavReader};
-
-/// Samples per second of what comes out.
-const RATE: f64 = 8000.0;
+use tandem_media::SampleRate;
 
 /// The longest file that is played, in seconds.
 const MAX_SECONDS: u32 = 1800;
@@ -13,10 +11,19 @@ const MAX_SECONDS: u32 = 1800;
 /// Zero crossings of the filter on each side.
 const LOBES: f64 = 16.0;
 
-/// Reads `file`, of any rate, width and number of channels, as mono samples at 8 kHz.
+/// Mono sound.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Clip {
+    /// Its rate.
+    pub rate: SampleRate,
+    /// Its samples.
+    pub pcm: Vec<i16>,
+}
+
+/// Reads `file`, of any rate, width and number of channels, as mono samples at `rate`.
 ///
 /// Fails with a text that names the file and says what is wrong with it.
-pub fn load(file: &Path) -> Result<Vec<i16>, String> {
+pub fn load(file: &Path, rate: SampleRate) -> Result<Clip, String> {
     let failed = |why: String| format!("{}: {why}", file.display());
     let reader = WavReader::open(file).map_err(|error| match error {
         hound::Error::IoError(error) => failed(error.to_string()),
@@ -39,7 +46,7 @@ pub fn load(file: &Path) -> Result<Vec<i16>, String> {
         .chunks_exact(channels)
         .map(|frame| frame.iter().sum::<f32>() / channels as f32)
         .collect();
-    Ok(to_8_khz(&mono, f64::from(spec.sample_rate)))
+    Ok(Clip { rate, pcm: resample(&mono, f64::from(spec.sample_rate), rate.hz() as f64) })
 }
 
 /// All samples, -1.0 to 1.0, channels interleaved.
@@ -55,19 +62,19 @@ fn read_samples<R: std::io::Read>(reader: WavReader<R>) -> Result<Vec<f32>, houn
     }
 }
 
-/// Windowed-sinc interpolation from `rate` to 8 kHz.
-fn to_8_khz(input: &[f32], rate: f64) -> Vec<i16> {
+/// Windowed-sinc interpolation from `rate` to `wanted`.
+fn resample(input: &[f32], rate: f64, wanted: f64) -> Vec<i16> {
     let to_i16 = |sample: f64| (sample * 32_767.0).round().clamp(-32_768.0, 32_767.0) as i16;
-    if rate == RATE {
+    if rate == wanted {
         return input.iter().map(|&sample| to_i16(sample.into())).collect();
     }
     // The band that both rates have, a little less so that the slope of the filter ends there.
-    let band = (RATE / rate).min(1.0) * 0.92;
+    let band = (wanted / rate).min(1.0) * 0.92;
     let reach = LOBES / band;
-    let length = (input.len() as f64 * RATE / rate).round() as usize;
+    let length = (input.len() as f64 * wanted / rate).round() as usize;
     (0..length)
         .map(|n| {
-            let centre = n as f64 * rate / RATE;
+            let centre = n as f64 * rate / wanted;
             let first = (centre - reach).ceil().max(0.0) as usize;
             let last = ((centre + reach).floor() as usize).min(input.len().saturating_sub(1));
             let weighted = (first..=last).map(|k| {
@@ -126,8 +133,10 @@ mod tests {
         for spec in [spec(1, 8000), spec(2, 16_000), spec(1, 22_050), spec(1, 11_025), wide, float]
         {
             write_tone(&path, spec);
-            let pcm = load(&path).unwrap();
+            let pcm = load(&path, SampleRate::Hz8000).unwrap().pcm;
             assert_eq!(pcm.len(), 8000, "{spec:?}");
+            let wide = load(&path, SampleRate::Hz48000).unwrap();
+            assert_eq!((wide.pcm.len(), wide.rate), (48_000, SampleRate::Hz48000), "{spec:?}");
             let middle = &pcm[1000..7000];
             let power =
                 middle.iter().map(|&s| f64::from(s).powi(2)).sum::<f64>() / middle.len() as f64;
@@ -143,8 +152,11 @@ mod tests {
         let tone: Vec<f32> = (0..48_000)
             .map(|n| (f64::from(n) * 6000.0 / 48_000.0 * std::f64::consts::TAU).sin() as f32)
             .collect();
-        let peak = to_8_khz(&tone, 48_000.0)[1000..7000].iter().map(|s| s.unsigned_abs()).max();
-        assert!(peak.unwrap() < 100, "{peak:?}");
+        let peak = |rate: f64| {
+            resample(&tone, 48_000.0, rate)[1000..7000].iter().map(|s| s.unsigned_abs()).max()
+        };
+        assert!(peak(8_000.0).unwrap() < 100, "{:?}", peak(8_000.0));
+        assert!(peak(16_000.0).unwrap() > 32_000, "{:?}", peak(16_000.0));
     }
 
     #[test]
@@ -152,8 +164,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("x.wav");
         std::fs::write(&path, b"RIFX nonsense").unwrap();
-        assert!(load(&path).unwrap_err().contains("not a WAV file"), "{:?}", load(&path));
-        let missing = load(&directory.path().join("none.wav")).unwrap_err();
+        let load = |path: &Path| load(path, SampleRate::Hz16000).unwrap_err();
+        assert!(load(&path).contains("not a WAV file"), "{:?}", load(&path));
+        let missing = load(&directory.path().join("none.wav"));
         assert!(missing.contains("none.wav: No such file"), "{missing}");
     }
 }

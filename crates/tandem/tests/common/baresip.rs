@@ -33,8 +33,23 @@ pub(crate) struct Baresip {
 }
 
 impl Baresip {
-    /// Starts a phone with the user name `name`; it answers calls by itself if told so.
+    /// Starts a phone with the user name `name` that speaks PCMU; it answers calls by itself if told so.
     pub(crate) fn start(name: &str, answers: bool, says: &Path) -> Self {
+        Self::with_codec(name, answers, says, "PCMU/8000/1")
+    }
+
+    /// The same with a codec as baresip names it: name, its sample rate, channels.
+    pub(crate) fn with_codec(name: &str, answers: bool, says: &Path, codec: &str) -> Self {
+        Self::with_account(name, answers, says, &format!("audio_codecs={codec}"))
+    }
+
+    /// The same with media encrypted as baresip names it: `srtp`, `srtp-mand`, `dtls_srtp`.
+    pub(crate) fn with_encryption(name: &str, answers: bool, says: &Path, kind: &str) -> Self {
+        let account = format!("audio_codecs=PCMU/8000/1;mediaenc={kind}");
+        Self::with_account(name, answers, says, &account)
+    }
+
+    fn with_account(name: &str, answers: bool, says: &Path, parameters: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder can be made");
         let (port, control_port) = (free_udp_port(), free_tcp_port());
         let path = folder.path();
@@ -44,7 +59,10 @@ impl Baresip {
         let config = format!(
             "sip_listen 127.0.0.1:{port}\nnet_interface 127.0.0.1\nrtp_ports {rtp}-{}\njitter_buffer_delay 1-5\n\
              audio_source aufile,{}\naudio_player aufile,{}\naudio_alert aufile,{}\nsnd_path {}\n\
-             module_path {modules}\nmodule g711.so\nmodule aufile.so\nmodule sndfile.so\nmodule_tmp account.so\n\
+             opus_stereo no\nopus_sprop_stereo no\n\
+             module_path {modules}\nmodule g711.so\nmodule g722.so\nmodule opus.so\nmodule l16.so\n\
+             module srtp.so\nmodule dtls_srtp.so\n\
+             module aufile.so\nmodule sndfile.so\nmodule_tmp account.so\n\
              module_app menu.so\nmodule_app ctrl_tcp.so\nctrl_tcp_listen 127.0.0.1:{control_port}\n",
             rtp + 18,
             says.display(),
@@ -55,7 +73,7 @@ impl Baresip {
         fs::write(path.join("config"), config).expect("the configuration can be written");
         let mode = if answers { "auto" } else { "manual" };
         let account = format!(
-            "<sip:{name}@127.0.0.1:{port};transport=udp>;regint=0;answermode={mode};audio_codecs=PCMU/8000/1\n"
+            "<sip:{name}@127.0.0.1:{port};transport=udp>;regint=0;answermode={mode};{parameters}\n"
         );
         fs::write(path.join("accounts"), account).expect("the account can be written");
         fs::write(path.join("contacts"), "").expect("the contacts can be written");
@@ -96,7 +114,7 @@ impl Baresip {
         });
     }
 
-    /// What was heard in all calls so far, oldest call first: samples at 8 kHz.
+    /// What was heard in all calls so far, oldest call first: samples at the codec's rate, of which the first channel.
     pub(crate) fn heard(&self) -> Vec<Vec<i16>> {
         let mut files: Vec<PathBuf> = fs::read_dir(self.folder.path())
             .expect("the folder is there")
@@ -140,11 +158,12 @@ impl Drop for Baresip {
     }
 }
 
-/// The samples of a WAV file whose header may not be finished: baresip fills it in when a call ends.
+/// The first channel of a WAV file whose header may not be finished: baresip fills it in when a call ends.
 fn pcm(wav: &[u8]) -> Vec<i16> {
+    let channels = wav.get(22).copied().unwrap_or(1).clamp(1, 2);
     wav.get(44..)
         .unwrap_or_default()
-        .chunks_exact(2)
+        .chunks_exact(2 * usize::from(channels))
         .map(|pair| i16::from_le_bytes([pair[0], pair[1]]))
         .collect()
 }

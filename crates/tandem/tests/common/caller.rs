@@ -169,6 +169,7 @@ impl Caller {
             ("8", "PCMA/8000"),
             ("18", "G729/8000"),
             ("96", "opus/48000/2"),
+            ("97", "iLBC/8000"),
             ("101", "telephone-event/8000"),
         ];
         let maps: String = formats

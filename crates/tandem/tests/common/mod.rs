@@ -5,6 +5,7 @@
 pub(crate) mod baresip;
 pub(crate) mod caller;
 pub(crate) mod message;
+pub(crate) mod singer;
 
 use std::{
     fs,
@@ -217,4 +218,32 @@ pub(crate) fn wait_until(what: &str, mut reached: impl FnMut() -> bool) {
 /// A file of the test's own data.
 pub(crate) fn data(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(name)
+}
+
+/// Frequencies of [`two_tones`]: what a telephone carries, and what only wideband does.
+pub(crate) const TONES: [f64; 2] = [1_000.0, 6_000.0];
+
+/// Sample `n` of a tone within the telephone band and, where the rate has room for it, one above it.
+pub(crate) fn two_tones(n: u32, rate: u32) -> i16 {
+    let time = f64::from(n) / f64::from(rate);
+    let tones = TONES.iter().filter(|hz| **hz < f64::from(rate) / 2.0);
+    (tones.map(|hz| (hz * time * std::f64::consts::TAU).sin()).sum::<f64>() * 6_000.0) as i16
+}
+
+/// Amplitudes of both tones in the half second of `pcm` that has most of the lower one; other things are said, too.
+pub(crate) fn tones_in(pcm: &[i16], rate: usize) -> [f64; 2] {
+    pcm.windows(rate / 2)
+        .step_by(rate / 4)
+        .map(|part| TONES.map(|hz| tone(part, hz / rate as f64)))
+        .max_by(|one, other| one[0].total_cmp(&other[0]))
+        .unwrap_or_default()
+}
+
+/// The amplitude in `pcm` of a tone with so many cycles a sample (Goertzel).
+fn tone(pcm: &[i16], frequency: f64) -> f64 {
+    let turn = 2.0 * (frequency * std::f64::consts::TAU).cos();
+    let (one, two) = pcm
+        .iter()
+        .fold((0.0, 0.0), |(one, two), &sample| (f64::from(sample) + turn * one - two, one));
+    2.0 * (one * one + two * two - turn * one * two).max(0.0).sqrt() / pcm.len() as f64
 }

@@ -1,6 +1,6 @@
 //! The caller interrupts.
 
-use super::world::{PROMPT, World, agent, ms};
+use super::world::{PROMPT, World, agent, at_the_first_sound, ms};
 use crate::{
     HangupCause, Input, ItemId, LegEvent, ModelCommand, ModelEvent, ResponseEnd, SignalEvent,
     Speaker, TranscriptTurn, TurnLedger,
@@ -71,7 +71,7 @@ fn a_model_that_need_not_be_told_is_not() {
 
 #[test]
 fn a_model_that_finds_no_turns_is_cut_by_the_leg() {
-    let mut world = World::greeted_by(agent(), |it| it.detects_turns = false);
+    let mut world = World::greeted_by(at_the_first_sound(), |it| it.detects_turns = false);
     world.model(ModelEvent::ResponseStarted);
     world.audio(2, 4_000);
     world.run(500);
@@ -89,7 +89,7 @@ fn the_leg_alone_does_not_cut_a_model_that_finds_turns() {
     let mut world = World::greeted(agent());
     world.answer(2, 4_000);
     world.run(500);
-    world.caller_speaks(300);
+    world.caller_speaks(250);
     world.run(10_000);
     assert!(world.clears().is_empty());
     assert!(world.prompts().is_empty(), "a listening sound asks nothing");

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::world::{World, agent, ms};
+use super::world::{World, agent, at_the_first_sound, ms};
 use crate::{
     Digit, Input, ItemId, LegEvent, ModelCommand, ModelEvent, Reaction, ResponseEnd, SignalEvent,
     ToolOutcome,
@@ -82,7 +82,7 @@ fn a_model_that_finds_turns_is_told_of_none() {
 
 #[test]
 fn who_interrupts_is_heard_at_once() {
-    let mut world = world();
+    let mut world = World::greeted_by(at_the_first_sound(), |it| it.detects_turns = false);
     world.model(ModelEvent::ResponseStarted);
     world.audio(2, 4_000);
     world.run(500);

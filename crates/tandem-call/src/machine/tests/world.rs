@@ -24,6 +24,7 @@ pub(super) const OPENAI: Capabilities = Capabilities {
     output: &[AudioFormat::G711(Law::Mu)],
     truncates: true,
     detects_turns: true,
+    interrupts: true,
     turn_pause: Duration::from_millis(500),
     takes_digits: false,
     resumes: false,
@@ -64,11 +65,19 @@ pub(super) fn agent() -> AgentSpec {
         transfer_timeout: ms(30_000),
         end_call_drain: ms(2_000),
         end_call_cancel_on_speech: false,
+        interruption: crate::Interruption::default(),
         max_silence: ms(60_000),
         max_duration: ms(600_000),
         transcription: true,
         models: vec!["first".into(), "second".into()],
     }
+}
+
+/// As [`agent`], stopped by whatever the leg takes for speech.
+pub(super) fn at_the_first_sound() -> AgentSpec {
+    let mut spec = agent();
+    spec.interruption.sensitivity = 1.0;
+    spec
 }
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -85,6 +94,8 @@ pub(super) struct World {
     playing: Option<ItemId>,
     sounds: BTreeMap<ItemId, Sound>,
     paused: bool,
+    ducked: bool,
+    drained: u64,
     /// Every output and when it came, in milliseconds of the story.
     pub(super) log: Vec<(u64, Output)>,
     /// Whether signalling does what it is told.
@@ -105,6 +116,8 @@ impl World {
             playing: None,
             sounds: BTreeMap::new(),
             paused: false,
+            ducked: false,
+            drained: 0,
             log: Vec::new(),
             signalling: true,
         };
@@ -171,7 +184,9 @@ impl World {
         self.input(Input::Leg(LegEvent::SpeechStarted));
         self.run(duration);
         let arrived = self.now;
-        self.run(200);
+        self.run(40);
+        self.input(Input::Leg(LegEvent::SpeechPaused { ago: ms(40) }));
+        self.run(160);
         self.input(Input::Leg(LegEvent::SpeechStopped { ago: ms(200) }));
         self.input(Input::SpeechWritten { arrived, written: arrived + ms(1) });
     }
@@ -197,7 +212,7 @@ impl World {
         let end = self.now + ms(millis);
         loop {
             let played = match self.queue.front() {
-                Some((_, left)) if !self.paused => Some(self.now + *left),
+                Some((_, left)) if !self.is_still() => Some(self.now + *left),
                 _ => None,
             };
             let due = self.machine.poll_timeout();
@@ -268,9 +283,23 @@ impl World {
         self.log.iter().filter(|(_, output)| wanted(output)).map(|(at, _)| *at).collect()
     }
 
+    /// When the last sample of the agent was played.
+    pub(super) fn last_drained(&self) -> u64 {
+        self.drained
+    }
+
     /// When playout was cleared.
     pub(super) fn clears(&self) -> Vec<u64> {
         self.times(|output| *output == Output::Leg(LegCommand::ClearPlayout))
+    }
+
+    /// When the agent fell silent, and when it went on.
+    pub(super) fn ducks(&self) -> Vec<(u64, bool)> {
+        let ducks = self.log.iter().filter_map(|(at, output)| match output {
+            Output::Leg(LegCommand::Duck(ducked)) => Some((*at, *ducked)),
+            _ => None,
+        });
+        ducks.collect()
     }
 
     /// When the call was hung up.
@@ -304,7 +333,8 @@ impl World {
     fn pass(&mut self, next: Instant) {
         let span = next - self.now;
         self.now = next;
-        let Some((item, left)) = self.queue.front_mut().filter(|_| !self.paused) else { return };
+        let still = self.is_still();
+        let Some((item, left)) = self.queue.front_mut().filter(|_| !still) else { return };
         let item = *item;
         *left -= span;
         let over = left.is_zero();
@@ -312,21 +342,30 @@ impl World {
         if over {
             self.queue.pop_front();
             self.playing = None;
+            self.drained = self.clock();
             self.input(Input::Leg(LegEvent::PlayoutDrained { item }));
         }
         self.start_playing();
     }
 
     fn start_playing(&mut self) {
-        let Some((item, _)) = self.queue.front().copied().filter(|_| !self.paused) else { return };
+        let Some((item, _)) = self.queue.front().copied().filter(|_| !self.is_still()) else {
+            return;
+        };
         if self.playing != Some(item) {
             self.playing = Some(item);
             self.input(Input::Leg(LegEvent::PlayoutStarted { item }));
         }
     }
 
+    /// Nothing of the agent is played.
+    pub(super) fn is_still(&self) -> bool {
+        self.paused || self.ducked
+    }
+
     fn clear(&mut self) {
         self.playing = None;
+        self.ducked = false;
         let items: Vec<_> = self.queue.drain(..).map(|(item, _)| item).collect();
         let cut = items.into_iter().map(|item| {
             let Sound { heard, received } = self.sounds[&item];
@@ -344,6 +383,10 @@ impl World {
                 Output::Leg(LegCommand::ClearPlayout) => self.clear(),
                 Output::Leg(LegCommand::Play { item, .. }) => self.push(item, ms(PROMPT)),
                 Output::Leg(LegCommand::Pause(paused)) => self.paused = paused,
+                Output::Leg(LegCommand::Duck(ducked)) => {
+                    assert_ne!(ducked, self.ducked, "ducked twice");
+                    self.ducked = ducked;
+                }
                 Output::Signal(SignalCommand::Answer) if self.signalling => {
                     self.signal(SignalEvent::Answered);
                 }

@@ -131,7 +131,7 @@ fn tool_calls_are_carried_out_once_and_only_when_complete() {
 
 #[test]
 fn a_call_of_a_cancelled_answer_is_not_carried_out() {
-    let mut session = Session::ready();
+    let mut session = Session::interrupting();
     session.created("resp_1");
     session.speech_started();
     session.function_call("resp_1", "call_1", "{}");

@@ -30,7 +30,7 @@ fn a_call_is_announced_answered_and_hung_up_by_the_caller() {
     assert!(String::from_utf8_lossy(&response.body).contains("m=audio 40000 RTP/AVP 0 101\r\n"));
     let events_now = events(&done);
     let DialogEvent::Media(params) = events_now[0] else { panic!("media comes before the answer") };
-    assert_eq!(params.remote_rtp, "198.51.100.7:24680".parse().unwrap());
+    assert_eq!(params.remote_rtp, "198.51.100.7:24680".parse::<SocketAddr>().unwrap());
     assert_eq!(events_now[1], &DialogEvent::Signal(SignalEvent::Answered));
 
     let tag = response.to().unwrap().tag().unwrap().to_owned();

@@ -6,7 +6,7 @@ use super::*;
 
 #[test]
 fn requests_outside_dialogs() {
-    let wide = OFFER.replace("8 0 101", "9 101");
+    let wide = OFFER.replace("8 0 101", "18 101");
     let ip6 = OFFER.replace("c=IN IP4 198.51.100.7", "c=IN IP6 2001:db8::7");
     let options = invite("", "").replace("INVITE", "OPTIONS");
     for (name, text, expected, header) in [

@@ -1,0 +1,167 @@
+//! `tandem recording`: looks at recordings, and unseals them.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+use tandem_recording::{About, RecordingKey, inspect, unseal_file};
+
+use super::{
+    report::{print_json, print_line},
+    run::{NO, WRONG},
+};
+
+/// `tandem recording`
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Examples:
+  tandem recording info recordings/2026-11-21/call_0192….wav
+  tandem recording decrypt recordings/2026-11-21/call_0192….wav.sealed --key-file recording.key
+      leaves call_0192….wav beside it
+  openssl rand -hex 32 > recording.key
+      makes a key, for recording.key_file in tandem.toml")]
+pub struct RecordingArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: RecordingCommand,
+}
+
+/// What `tandem recording` does.
+#[derive(Debug, Clone, Subcommand)]
+pub enum RecordingCommand {
+    /// Tell what a recording is: format, length, whether it is sealed and whole
+    Info(InfoArgs),
+    /// Make a file that can be played of a sealed one
+    Decrypt(DecryptArgs),
+}
+
+/// `tandem recording info`
+#[derive(Debug, Clone, Args)]
+pub struct InfoArgs {
+    /// The recording
+    pub file: PathBuf,
+    /// The key, to look into a sealed one
+    #[arg(long, value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `tandem recording decrypt`
+#[derive(Debug, Clone, Args)]
+pub struct DecryptArgs {
+    /// The sealed recording
+    pub file: PathBuf,
+    /// The key it was sealed with
+    #[arg(long, value_name = "FILE")]
+    pub key_file: PathBuf,
+    /// The file to write, which must not exist [default: the same name without .sealed]
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+/// Carries the command out; its exit code.
+pub(crate) fn run(command: &RecordingCommand) -> u8 {
+    let done = match command {
+        RecordingCommand::Info(args) => info(args),
+        RecordingCommand::Decrypt(args) => decrypt(args),
+    };
+    match done {
+        Ok(()) => 0,
+        Err((code, why)) => {
+            eprintln!("tandem recording: {why}");
+            code
+        }
+    }
+}
+
+type Failure = (u8, String);
+
+fn info(args: &InfoArgs) -> Result<(), Failure> {
+    let key = args.key_file.as_deref().map(read_key).transpose()?;
+    let about = inspect(&args.file, key.as_ref()).map_err(|error| (NO, error.to_string()))?;
+    if args.json {
+        print_json(&info_json(&about));
+    } else {
+        print_line(&info_text(&about));
+    }
+    Ok(())
+}
+
+fn decrypt(args: &DecryptArgs) -> Result<(), Failure> {
+    let key = read_key(&args.key_file)?;
+    let output = match &args.output {
+        Some(output) => output.clone(),
+        None => unsealed_name(&args.file)?,
+    };
+    let unsealed =
+        unseal_file(&args.file, &key, &output).map_err(|error| (NO, error.to_string()))?;
+    print_line(&format!("{}: {} bytes", output.display(), unsealed.bytes));
+    if !unsealed.complete {
+        eprintln!(
+            "tandem recording: its end is missing: it was broken off (crash, full disk), or the file was cut"
+        );
+    }
+    Ok(())
+}
+
+fn read_key(path: &Path) -> Result<RecordingKey, Failure> {
+    RecordingKey::read(path).map_err(|error| (WRONG, format!("--key-file: {error}")))
+}
+
+fn unsealed_name(file: &Path) -> Result<PathBuf, Failure> {
+    if file.extension().is_some_and(|ending| ending == "sealed") {
+        return Ok(file.with_extension(""));
+    }
+    Err((WRONG, "name the file to write with -o: the sealed one does not end in .sealed".into()))
+}
+
+fn info_text(about: &About) -> String {
+    let mut parts = Vec::new();
+    match &about.contents {
+        Some(contents) => {
+            parts.push(format!("{} at {} Hz", contents.format.name(), contents.rate.hz()));
+            parts.push(match contents.channels.count() {
+                1 => "both sides mixed".into(),
+                _ => "caller left, agent right".into(),
+            });
+            parts.push(format!("{:.2} s", contents.duration.as_secs_f64()));
+        }
+        None => parts.push("what it holds can be told with its key (--key-file)".into()),
+    }
+    if let Some(key) = about.sealed {
+        parts.push(format!("sealed with the key {key}"));
+    }
+    if about.complete == Some(false) {
+        parts.push("its end is missing".into());
+    }
+    parts.push(format!("{} bytes", about.size_bytes));
+    parts.join(", ")
+}
+
+fn info_json(about: &About) -> Value {
+    let contents = about.contents.as_ref();
+    json!({
+        "format": contents.map(|it| it.format.name()),
+        "sample_rate_hz": contents.map(|it| it.rate.hz()),
+        "channels": contents.map(|it| it.channels.count()),
+        "duration_ms": contents.map(|it| it.duration.as_millis() as u64),
+        "sealed": about.sealed.is_some(),
+        "key": about.sealed.map(|key| key.to_string()),
+        "complete": about.complete,
+        "size_bytes": about.size_bytes,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_what_comes_out_is_that_of_what_went_in() {
+        let named = unsealed_name(Path::new("a/call_1.wav.sealed")).unwrap();
+        assert_eq!(named, Path::new("a/call_1.wav"));
+        assert_eq!(unsealed_name(Path::new("a/call_1.wav")).unwrap_err().0, WRONG);
+    }
+}
