@@ -18,12 +18,13 @@ import soxr
 
 import quality_docs
 import quality_gate
+import quality_resamplers
 
 ROOT = Path(__file__).resolve().parent.parent
 BASELINE = ROOT / "quality" / "baseline.json"
 PESQ = "pesq 0.0.4"
-# Samples of the resampler to compare with, and where its row is: the model's voice at 24 kHz on its way to the telephone.
-SOXR = ("model voice", "24 kHz", "soxr VHQ")
+# Where the resamplers to compare with have their cells: the model's voice at 24 kHz on its way to the telephone.
+TABLE, ROW = "model voice", "24 kHz"
 
 
 def main():
@@ -32,7 +33,7 @@ def main():
         sys.exit(__doc__)
     begin = time.monotonic()
     manifest = json.loads((directory / "manifest.json").read_text())
-    cells = manifest["cells"] + [soxr_cell(directory, manifest)]
+    cells = manifest["cells"] + [soxr_cell(directory, manifest, quality) for quality in quality_resamplers.SOXR]
     known = scores(directory, cells)
     cells = [scored(cell, known) for cell in cells]
     report = {
@@ -40,8 +41,10 @@ def main():
         "clips": manifest["clips"],
         "measured_with": requirements(),
         "cells": cells,
+        "figures": manifest["figures"] + quality_resamplers.figures(manifest["sweeps"]),
         "facts": manifest["facts"],
         "sweeps": manifest["sweeps"],
+        "libopus": libopus(directory),
     }
     report["targets"] = quality_gate.targets(report)
     write(directory / "report.json", report)
@@ -61,19 +64,24 @@ def main():
     sys.exit(1 if failures else 0)
 
 
-def soxr_cell(directory, manifest):
-    """The cell of soxr's best resampler, from the clips that the others of its row come from."""
-    table, row, column = SOXR
-    theirs = next(c for c in manifest["cells"] if (c["table"], c["row"]) == (table, row))
+def soxr_cell(directory, manifest, quality):
+    """The cell of one of soxr's resamplers, from the clips that the others of its row come from."""
+    theirs = next(c for c in manifest["cells"] if (c["table"], c["row"]) == (TABLE, ROW))
     pairs = []
     for pair in theirs["pairs"]:
         _, pcm = scipy.io.wavfile.read(directory / f"reference/{pair['clip']}-24k.wav")
-        narrow = soxr.resample(pcm.astype(numpy.float64), 24_000, 8_000, quality="VHQ")
+        narrow = soxr.resample(pcm.astype(numpy.float64), 24_000, 8_000, quality=quality)
         narrow = numpy.clip(numpy.rint(narrow), -32_768, 32_767).astype(numpy.int16)
-        degraded = f"degraded/soxr-{pair['clip']}.wav"
+        degraded = f"degraded/soxr-{quality}-{pair['clip']}.wav"
         scipy.io.wavfile.write(directory / degraded, 8_000, mu_law(narrow))
         pairs.append({**pair, "degraded": degraded})
-    return {"table": table, "row": row, "column": column, "measure": "nb", "pairs": pairs}
+    return {"table": TABLE, "row": ROW, "column": f"soxr {quality}", "measure": "nb", "pairs": pairs}
+
+
+def libopus(directory):
+    """What scripts/quality-libopus.sh found out; none when it was not run."""
+    path = directory / "libopus.json"
+    return json.loads(path.read_text()) if path.exists() else None
 
 
 def mu_law(pcm):

@@ -43,5 +43,6 @@ if [ -n "$clips" ]; then
     nice -n 10 target/release/tandem-quality "$out" --clips "$clips"
     exec nice -n 10 "$venv/bin/python" -B scripts/quality.py "$out" --alone
 fi
+scripts/quality-libopus.sh "$out"
 nice -n 10 target/release/tandem-quality "$out"
 exec nice -n 10 "$venv/bin/python" -B scripts/quality.py "$out" "$@"

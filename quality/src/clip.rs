@@ -137,7 +137,13 @@ pub fn load(directory: &Path) -> Result<Vec<Clip>, QualityError> {
         .collect()
 }
 
-fn say(name: &str, voice: &str, speed: u32, text: &str, wave: &Path) -> Result<(), QualityError> {
+pub(crate) fn say(
+    name: &str,
+    voice: &str,
+    speed: u32,
+    text: &str,
+    wave: &Path,
+) -> Result<(), QualityError> {
     let speed = speed.to_string();
     let output = Command::new("espeak-ng")
         .args(["-v", voice, "-s", &speed, "-w"])
@@ -154,7 +160,7 @@ fn say(name: &str, voice: &str, speed: u32, text: &str, wave: &Path) -> Result<(
 }
 
 /// Mean level of the stretches of 20 ms that are less than 40 dB below the loudest, in dB of overload.
-fn active_level(rate: usize, pcm: &[i16]) -> f64 {
+pub(crate) fn active_level(rate: usize, pcm: &[i16]) -> f64 {
     let powers: Vec<f64> = pcm
         .chunks(rate / 50)
         .map(|chunk| {

@@ -4,13 +4,22 @@
 //! which; `scripts/quality.py` compares them by PESQ. The same clips and seeds give the same files, byte by byte.
 
 pub mod clip;
+mod comfort;
+mod conditioning;
 pub mod conformance;
+mod echo;
 pub mod error;
+pub mod g722;
 pub mod ideal;
 pub mod loss;
+mod maker;
 pub mod manifest;
+pub mod noise;
 pub mod report;
+pub mod scene;
+mod seams;
 pub mod stopgap;
 pub mod sweep;
 pub mod telephone;
 pub mod wave;
+mod wideband;

@@ -51,6 +51,23 @@ pub struct Fact {
     pub holds: bool,
 }
 
+/// One cell of a table that is not a score of PESQ.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Figure {
+    /// The table.
+    pub table: &'static str,
+    /// Its row.
+    pub row: String,
+    /// Its column.
+    pub column: &'static str,
+    /// What was measured.
+    pub value: f64,
+    /// In what.
+    pub unit: &'static str,
+    /// More of it is worse by so much before the report fails: below 0 where less is worse, 0 where neither is.
+    pub tolerance: f64,
+}
+
 /// A clip and what identifies it: another version of the speech program makes another one.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Source {
@@ -71,6 +88,8 @@ pub struct Manifest {
     pub clips: Vec<Source>,
     /// What is to be compared.
     pub cells: Vec<Cell>,
+    /// What was measured otherwise.
+    pub figures: Vec<Figure>,
     /// What was found out without comparing.
     pub facts: Vec<Fact>,
     /// What became of sines.

@@ -1,28 +1,24 @@
 //! Makes every file of the report.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{path::Path, time::Duration};
 
 use tandem_media::{AudioFormat, Law, Resampler, SampleRate};
 
 use crate::{
     clip::Clip,
-    conformance,
+    comfort, conditioning, conformance,
+    echo::EchoRuns,
     error::QualityError,
-    ideal,
-    loss::{Shape, pattern},
-    manifest::{Cell, Fact, Manifest, Measure, Pair, Source},
+    g722, ideal,
+    loss::Shape,
+    maker::{Maker, SAMPLES, Voice},
+    manifest::{Fact, Manifest, Source},
+    seams::Seams,
     stopgap::Stopgap,
     sweep::Sweep,
     telephone::{self, Network},
-    wave,
+    wideband,
 };
-
-const SAMPLES: usize = 160;
 
 /// How much is made.
 #[derive(Debug, Clone)]
@@ -31,17 +27,25 @@ pub struct Plan {
     pub seeds: u64,
     /// Percentages of loss, without 0.
     pub losses: Vec<usize>,
+    /// Loss patterns of each kind and clip on a wideband line.
+    pub wide_seeds: u64,
+    /// .. and their percentages.
+    pub wide_losses: Vec<(Shape, usize)>,
 }
 
 impl Plan {
     /// The report.
     pub fn full() -> Self {
-        Self { seeds: 10, losses: vec![1, 3, 5, 10] }
+        let (random, burst) = ([1, 3, 5, 10, 20], [5, 10]);
+        let random = random.map(|percent| (Shape::Random, percent)).into_iter();
+        let wide_losses = random.chain(burst.map(|percent| (Shape::Burst, percent))).collect();
+        Self { seeds: 10, losses: vec![1, 3, 5, 10], wide_seeds: 5, wide_losses }
     }
 
     /// Just so much that each kind of cell is there once.
     pub fn tiny() -> Self {
-        Self { seeds: 1, losses: vec![5] }
+        let wide_losses = vec![(Shape::Random, 5)];
+        Self { seeds: 1, losses: vec![5], wide_seeds: 1, wide_losses }
     }
 }
 
@@ -53,76 +57,40 @@ pub fn make(
     plan: &Plan,
     directory: &Path,
 ) -> Result<Manifest, QualityError> {
-    let mut maker = Maker { directory: directory.into(), cells: BTreeMap::new(), next_cell: 0 };
-    for folder in ["reference", "degraded"] {
-        maker.create(folder)?;
+    let mut maker = Maker::new(directory)?;
+    let voices: Vec<Voice> =
+        clips.iter().map(|clip| Voice::new(clip, &maker)).collect::<Result<_, _>>()?;
+    let (mut facts, mut seams, mut echo) =
+        (Facts::default(), Seams::default(), EchoRuns::default());
+    for (n, voice) in voices.iter().enumerate() {
+        maker.loss(voice, plan)?;
+        maker.model_formats(voice, plan)?;
+        maker.model_voice(voice)?;
+        maker.wideband(voice)?;
+        facts.check(voice, plan);
+        facts.fec &= wideband::opus(&mut maker, voice, plan)?;
+        wideband::g722(&mut maker, voice, plan)?;
+        wideband::codecs(&mut maker, voice, plan)?;
+        conditioning::noise(&mut maker, &voices, n)?;
+        seams.measure(voice);
+        echo.measure(&voice.narrow, &voices[(n + 1) % voices.len()].narrow);
     }
-    let mut facts = Facts::default();
-    let mut sources = Vec::new();
-    for clip in clips {
-        let voice = Voice::new(clip, &maker)?;
-        maker.loss(&voice, plan)?;
-        maker.model_formats(&voice, plan)?;
-        maker.model_voice(&voice)?;
-        maker.wideband(&voice)?;
-        facts.check(&voice, plan);
-        let whole = clip.at(SampleRate::Hz48000);
-        sources.push(Source {
-            name: clip.name.clone(),
+    conditioning::level(&mut maker, &voices)?;
+    conditioning::offset(&mut maker, &voices);
+    comfort::measure(&mut maker, &voices);
+    seams.report(&mut maker);
+    echo.report(&mut maker);
+    let sources = voices.iter().map(|voice| {
+        let whole = voice.clip.at(SampleRate::Hz48000);
+        Source {
+            name: voice.name.clone(),
             sha256: conformance::sha256(&telephone::bytes(&whole)),
             seconds: whole.len() as f64 / 48_000.0,
-        });
-    }
-    let mut cells: Vec<_> = maker.cells.into_values().collect();
-    cells.sort_by_key(|(order, _)| *order);
-    let cells = cells.into_iter().map(|(_, cell)| cell).collect();
-    Ok(Manifest { speech, clips: sources, cells, facts: facts.list(), sweeps })
-}
-
-/// A clip at the rates that are needed, and over the telephone.
-struct Voice {
-    name: String,
-    narrow: Vec<i16>,
-    wide: Vec<i16>,
-    mu: Vec<u8>,
-    narrow_file: String,
-    wide_file: String,
-    clip: Clip,
-}
-
-impl Voice {
-    fn new(clip: &Clip, maker: &Maker) -> Result<Self, QualityError> {
-        let (narrow, wide) = (clip.at(SampleRate::Hz8000), clip.at(SampleRate::Hz16000));
-        let name = clip.name.clone();
-        let narrow_file =
-            maker.write("reference", &format!("{name}-8k"), SampleRate::Hz8000, &narrow)?;
-        let wide_file =
-            maker.write("reference", &format!("{name}-16k"), SampleRate::Hz16000, &wide)?;
-        let mu = telephone::encode(Law::Mu, &narrow);
-        Ok(Self { name, narrow, wide, mu, narrow_file, wide_file, clip: clip.clone() })
-    }
-
-    fn packets(&self) -> usize {
-        self.narrow.len() / SAMPLES
-    }
-
-    /// The packets of the loss pattern `seed`, which is another one for each clip.
-    fn lost(&self, shape: Shape, percent: usize, seed: u64) -> Vec<bool> {
-        let of_clip =
-            self.name.bytes().fold(seed, |sum, byte| sum * 131 % 1_000_003 + u64::from(byte));
-        pattern(shape, percent, self.packets(), of_clip)
-    }
-
-    fn model_voice(&self, rate: SampleRate) -> Vec<u8> {
-        telephone::bytes(&self.clip.at(rate))
-    }
-}
-
-struct Maker {
-    directory: PathBuf,
-    /// By table, row and column; with the order they came up in.
-    cells: BTreeMap<(&'static str, String, String), (usize, Cell)>,
-    next_cell: usize,
+        }
+    });
+    let clips = sources.collect();
+    let (cells, figures) = maker.finish();
+    Ok(Manifest { speech, clips, cells, figures, facts: facts.list(), sweeps })
 }
 
 impl Maker {
@@ -143,7 +111,7 @@ impl Maker {
                     let heard = telephone::samples(format, &heard.audio);
                     self.narrow("loss", &row, "tandem", voice, Some(seed), &heard)?;
                     for stopgap in Stopgap::ALL {
-                        let filled = stopgap.fill(&clean, &lost);
+                        let filled = stopgap.fill(SampleRate::Hz8000, &clean, &lost);
                         self.narrow("loss", &row, stopgap.name(), voice, Some(seed), &filled)?;
                     }
                 }
@@ -194,6 +162,17 @@ impl Maker {
             let narrow = ideal::convert_pcm(rate.hz(), 8_000, &pcm);
             let said = telephone::decode(Law::Mu, &telephone::encode(Law::Mu, &narrow));
             self.narrow("model voice", &row, "ideal", voice, None, &said)?;
+            // The mean of three (two, six) samples.
+            let group = rate.hz() / 8_000;
+            let means: Vec<i16> = pcm
+                .chunks(group)
+                .map(|group| {
+                    let sum: i32 = group.iter().map(|&sample| i32::from(sample)).sum();
+                    (sum / group.len() as i32) as i16
+                })
+                .collect();
+            let said = telephone::decode(Law::Mu, &telephone::encode(Law::Mu, &means));
+            self.narrow("model voice", &row, "mean of samples", voice, None, &said)?;
             // Every third (second, sixth) sample, as the floor.
             let picked: Vec<i16> = pcm.iter().step_by(rate.hz() / 8_000).copied().collect();
             let said = telephone::decode(Law::Mu, &telephone::encode(Law::Mu, &picked));
@@ -225,88 +204,10 @@ impl Maker {
                 ours = output;
                 ideal = ideal::convert_pcm(from.hz(), to.hz(), &ideal);
             }
-            self.wide("wideband", &row, "tandem", voice, &ours)?;
-            self.wide("wideband", &row, "ideal", voice, &ideal)?;
+            self.wide("wideband", &row, "tandem", voice, None, &ours)?;
+            self.wide("wideband", &row, "ideal", voice, None, &ideal)?;
         }
         Ok(())
-    }
-
-    fn narrow(
-        &mut self,
-        table: &'static str,
-        row: &str,
-        column: &str,
-        voice: &Voice,
-        seed: Option<u64>,
-        pcm: &[i16],
-    ) -> Result<(), QualityError> {
-        self.cell(table, row, column, Measure::Nb, voice, seed, pcm)
-    }
-
-    fn wide(
-        &mut self,
-        table: &'static str,
-        row: &str,
-        column: &str,
-        voice: &Voice,
-        pcm: &[i16],
-    ) -> Result<(), QualityError> {
-        self.cell(table, row, column, Measure::Wb, voice, None, pcm)
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "a cell has so many coordinates")]
-    fn cell(
-        &mut self,
-        table: &'static str,
-        row: &str,
-        column: &str,
-        measure: Measure,
-        voice: &Voice,
-        seed: Option<u64>,
-        pcm: &[i16],
-    ) -> Result<(), QualityError> {
-        let words = [table, row, column, &voice.name].join("-");
-        let plain: String = words
-            .chars()
-            .map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' })
-            .collect();
-        let name = match seed {
-            Some(seed) => format!("{plain}-{seed}"),
-            None => plain,
-        };
-        let (rate, reference) = match measure {
-            Measure::Nb => (SampleRate::Hz8000, &voice.narrow_file),
-            Measure::Wb => (SampleRate::Hz16000, &voice.wide_file),
-        };
-        let degraded = self.write("degraded", &name, rate, pcm)?;
-        let pair = Pair { clip: voice.name.clone(), seed, reference: reference.clone(), degraded };
-        let key = (table, row.to_owned(), column.to_owned());
-        let order = self.next_cell;
-        self.next_cell += 1;
-        let (_, cell) = self.cells.entry(key).or_insert_with(|| {
-            let (row, column) = (row.into(), column.into());
-            (order, Cell { table, row, column, measure, pairs: Vec::new() })
-        });
-        cell.pairs.push(pair);
-        Ok(())
-    }
-
-    fn create(&self, folder: &str) -> Result<(), QualityError> {
-        let path = self.directory.join(folder);
-        fs::create_dir_all(&path).map_err(|source| QualityError::Io { path, source })
-    }
-
-    /// Writes a file and returns its path below the directory.
-    fn write(
-        &self,
-        folder: &str,
-        name: &str,
-        rate: SampleRate,
-        pcm: &[i16],
-    ) -> Result<String, QualityError> {
-        let file = format!("{folder}/{name}.wav");
-        wave::write(&self.directory.join(&file), rate.hz(), pcm)?;
-        Ok(file)
     }
 }
 
@@ -318,11 +219,12 @@ struct Facts {
     jitter: bool,
     length: bool,
     untouched: bool,
+    fec: bool,
 }
 
 impl Default for Facts {
     fn default() -> Self {
-        Self { up: true, down: true, jitter: true, length: true, untouched: true }
+        Self { up: true, down: true, jitter: true, length: true, untouched: true, fec: true }
     }
 }
 
@@ -364,6 +266,9 @@ impl Facts {
             ("concealment changes no sample that arrived", self.untouched),
             ("G.711 decodes all codes as ITU-T G.191", conformance::decodes_as_the_reference()),
             ("G.711 encodes all samples as ITU-T G.191", conformance::encodes_as_the_reference()),
+            ("G.722 decodes as ITU-T G.191", g722::decodes_as_the_reference()),
+            ("G.722 encodes as ITU-T G.191", g722::encodes_as_the_reference()),
+            ("Opus sends error correction from 2 % reported loss on, and not below", self.fec),
         ]
         .map(|(name, holds)| Fact { name, holds })
         .into()

@@ -1,8 +1,6 @@
 //! What simpler gateways do about a lost packet, to compare with.
 
-use tandem_media::Concealer;
-
-const FRAME: usize = 160;
+use tandem_media::{Concealer, SampleRate};
 
 /// A way to fill gaps without knowing what follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,13 +29,14 @@ impl Stopgap {
         }
     }
 
-    /// Fills the lost ones among packets of 160 samples in `pcm`.
-    pub fn fill(self, pcm: &[i16], lost: &[bool]) -> Vec<i16> {
-        let (mut output, mut concealer, mut fade) = (pcm.to_vec(), Concealer::new(), 1);
+    /// Fills the lost ones among packets of 20 ms in `pcm` of `rate`.
+    pub fn fill(self, rate: SampleRate, pcm: &[i16], lost: &[bool]) -> Vec<i16> {
+        let length = rate.hz() / 50;
+        let (mut output, mut concealer, mut fade) = (pcm.to_vec(), Concealer::new(rate), 1);
         for (n, &lost) in lost.iter().enumerate() {
-            let (past, rest) = output.split_at_mut(n * FRAME);
-            let Some(frame) = rest.first_chunk_mut::<FRAME>() else { break };
-            let last = past.last_chunk::<FRAME>();
+            let Some((past, rest)) = output.split_at_mut_checked(n * length) else { break };
+            let Some(frame) = rest.get_mut(..length) else { break };
+            let last = past.len().checked_sub(length).map(|at| &past[at..]);
             if !lost {
                 concealer.good(frame);
                 fade = 1;
@@ -46,9 +45,10 @@ impl Stopgap {
             match (self, last) {
                 (Self::OneSided, _) => concealer.conceal_forward(frame),
                 (Self::Silence, _) | (_, None) => frame.fill(0),
-                (Self::Repeat, Some(last)) => *frame = *last,
+                (Self::Repeat, Some(last)) => frame.copy_from_slice(last),
                 (Self::RepeatAndFade, Some(last)) => {
-                    *frame = last.map(|sample| sample / fade);
+                    frame.copy_from_slice(last);
+                    frame.iter_mut().for_each(|sample| *sample /= fade);
                     fade = 2; // What is repeated next has faded already.
                 }
             }
@@ -61,6 +61,8 @@ impl Stopgap {
 mod tests {
     use super::*;
 
+    const FRAME: usize = 160;
+
     #[test]
     fn gaps_are_filled_as_the_name_says() {
         let pcm = [[800; FRAME], [1; FRAME], [2; FRAME], [3; FRAME], [400; FRAME]].concat();
@@ -70,13 +72,14 @@ mod tests {
             (Stopgap::Repeat, [800, 800, 800, 800, 400]),
             (Stopgap::RepeatAndFade, [800, 800, 400, 200, 400]),
         ] {
-            let filled = stopgap.fill(&pcm, &lost);
+            let filled = stopgap.fill(SampleRate::Hz8000, &pcm, &lost);
             for (frame, level) in filled.chunks(FRAME).zip(levels) {
                 assert!(frame.iter().all(|sample| *sample == level), "{stopgap:?}");
             }
         }
         for stopgap in Stopgap::ALL {
-            assert_eq!(stopgap.fill(&pcm, &[false; 5]), pcm, "{stopgap:?} touches nothing else");
+            let filled = stopgap.fill(SampleRate::Hz8000, &pcm, &[false; 5]);
+            assert_eq!(filled, pcm, "{stopgap:?} touches nothing else");
         }
     }
 }

@@ -6,12 +6,15 @@ use std::{
 };
 
 use tandem_call::{ItemId, MediaLeg, Origin};
-use tandem_media::{AudioFormat, Law, Ptime, g711};
-use tandem_rtp::{Direction, Latching, LegConfig, MAX_HOLD, MediaParams, RtpLeg, RtpPacket};
+use tandem_media::{AudioFormat, Codec, Law, OpusParams, Ptime, SampleRate, VoiceSettings, g711};
+use tandem_rtp::{
+    Direction, Latching, LegConfig, MAX_HOLD, MediaParams, ReportBlock, RtpLeg, RtpPacket,
+    write_report,
+};
 
 use crate::loss::Random;
 
-const PTIME: Duration = Duration::from_millis(20);
+pub(crate) const PTIME: Duration = Duration::from_millis(20);
 const SAMPLES: usize = 160;
 /// The model makes its speech in pieces of 200 ms, as fast as we take them.
 const CHUNK: Duration = Duration::from_millis(200);
@@ -43,24 +46,68 @@ pub struct Heard {
 
 /// Sends G.711 of `law` to a leg whose model takes `format`: whole packets of 20 ms, one after the other.
 pub fn uplink(law: Law, format: AudioFormat, g711: &[u8], network: Network<'_>) -> Heard {
+    let packets: Vec<&[u8]> = g711.chunks_exact(SAMPLES).collect();
+    hear(law.into(), format, &packets, network)
+}
+
+/// Sends G.711 mu-law to a leg that treats the caller's voice by `settings`, and whose model takes PCM at 8 kHz.
+pub fn treated(settings: &VoiceSettings, mu: &[u8]) -> Vec<i16> {
+    let format = AudioFormat::Pcm16(SampleRate::Hz8000);
     let start = start();
-    let mut leg = leg(start, law, format);
-    let (mut heard, mut now) = (Heard::default(), start);
-    for (at, n, payload) in arrivals(g711, network) {
+    let mut leg = leg(start, Codec::PCMU, format);
+    leg.set_voice(settings);
+    let packets: Vec<&[u8]> = mu.chunks_exact(SAMPLES).collect();
+    samples(format, &send(leg, start, Codec::PCMU, &packets, Network::PERFECT).audio)
+}
+
+/// Sends packets of `codec`, 20 ms each, to a leg whose model takes `format`.
+///
+/// A packet without a byte in it is none: its sender had nothing to say.
+pub fn hear<P: AsRef<[u8]>>(
+    codec: Codec,
+    format: AudioFormat,
+    packets: &[P],
+    network: Network<'_>,
+) -> Heard {
+    let start = start();
+    send(leg(start, codec, format), start, codec, packets, network)
+}
+
+/// Sends packets of `codec` to `leg`, the first one at `start`.
+fn send<P: AsRef<[u8]>>(
+    mut leg: RtpLeg,
+    start: Instant,
+    codec: Codec,
+    packets: &[P],
+    network: Network<'_>,
+) -> Heard {
+    let (mut heard, mut now, mut sequence) = (Heard::default(), start, 0_u16);
+    let sequences: Vec<u16> = packets
+        .iter()
+        .map(|packet| {
+            let this = sequence;
+            sequence = sequence.wrapping_add(u16::from(!packet.as_ref().is_empty()));
+            this
+        })
+        .collect();
+    for (at, n, payload) in arrivals(packets, network) {
         now = start + at;
         run_until(&mut leg, now, &mut heard);
+        if payload.is_empty() {
+            continue;
+        }
         let packet = RtpPacket {
             marker: n == 0,
-            payload_type: payload_type(law),
-            sequence: n as u16,
-            timestamp: (n * SAMPLES) as u32,
+            payload_type: payload_type(codec),
+            sequence: sequences[n],
+            timestamp: n as u32 * ticks(codec),
             ssrc: 0x7A4D,
             csrc: &[],
             extension: None,
             payload,
             padding: 0,
         };
-        let mut datagram = Vec::with_capacity(172);
+        let mut datagram = Vec::with_capacity(12 + payload.len());
         packet.write(&mut datagram);
         leg.handle_rtp(now, PEER.into(), &datagram).expect("the packet is a good one");
         settle(&mut leg, now, &mut heard);
@@ -72,10 +119,25 @@ pub fn uplink(law: Law, format: AudioFormat, g711: &[u8], network: Network<'_>) 
 
 /// Lets the model say `audio` of `format` over a leg; what the caller's telephone gets, in G.711 of `law`.
 pub fn downlink(law: Law, format: AudioFormat, audio: &[u8]) -> Vec<u8> {
+    say(law.into(), None, format, audio).concat()
+}
+
+/// Lets the model say `audio` of `format` over a leg that speaks `codec`; the payloads that the caller's telephone gets.
+///
+/// The caller's side may have reported the share of our packets that it misses, before the first one.
+pub fn say(
+    codec: Codec,
+    reported_loss: Option<f32>,
+    format: AudioFormat,
+    audio: &[u8],
+) -> Vec<Vec<u8>> {
     let start = start();
-    let mut leg = leg(start, law, format);
+    let mut leg = leg(start, codec, format);
+    if let Some(loss) = reported_loss {
+        leg.handle_rtcp(start, PEER.into(), &report_of(loss)).expect("the report is a good one");
+    }
     let item = ItemId(1);
-    let mut g711 = Vec::new();
+    let mut payloads = Vec::new();
     for chunk in audio.chunks(format.bytes_per(CHUNK)) {
         leg.play(start, item, format, chunk);
     }
@@ -86,9 +148,9 @@ pub fn downlink(law: Law, format: AudioFormat, audio: &[u8]) -> Vec<u8> {
         let Some(due) = leg.next_send().filter(|_| !leg.queued().is_zero()) else { break };
         while let Some(transmit) = leg.poll_transmit(due) {
             if let Ok(packet) = RtpPacket::parse(transmit.bytes)
-                && packet.payload_type == payload_type(law)
+                && packet.payload_type == payload_type(codec)
             {
-                g711.extend_from_slice(packet.payload);
+                payloads.push(packet.payload.to_vec());
             }
         }
         leg.handle_timeout(due);
@@ -96,7 +158,7 @@ pub fn downlink(law: Law, format: AudioFormat, audio: &[u8]) -> Vec<u8> {
     }
     assert_eq!(leg.queued(), Duration::ZERO, "a leg sends a packet each packet time");
     assert_eq!(leg.counters().playout_refused, 0, "a clip fits into the playout queue");
-    g711
+    payloads
 }
 
 /// G.711 of `pcm` at 8 kHz.
@@ -128,19 +190,25 @@ pub fn bytes(pcm: &[i16]) -> Vec<u8> {
     pcm.iter().flat_map(|sample| sample.to_le_bytes()).collect()
 }
 
-const PEER: ([u8; 4], u16) = ([192, 0, 2, 1], 4_000);
+pub(crate) const PEER: ([u8; 4], u16) = ([192, 0, 2, 1], 4_000);
+const OUR_SSRC: u32 = 1;
+/// The payload type of comfort noise.
+pub(crate) const COMFORT_NOISE: u8 = 13;
 
 /// When each packet comes that is not lost: time, number, payload.
-fn arrivals<'a>(g711: &'a [u8], network: Network<'_>) -> Vec<(Duration, usize, &'a [u8])> {
+fn arrivals<'a, P: AsRef<[u8]>>(
+    packets: &'a [P],
+    network: Network<'_>,
+) -> Vec<(Duration, usize, &'a [u8])> {
     let mut random = Random::new(network.seed);
-    let mut arrivals: Vec<_> = g711
-        .chunks_exact(SAMPLES)
+    let mut arrivals: Vec<_> = packets
+        .iter()
         .enumerate()
         .map(|(n, payload)| {
             let late = random.below(network.jitter.as_micros() as u64 + 1);
             // The first one sets the leg's clock; it comes on time.
             let late = if n == 0 { 0 } else { late };
-            (PTIME * n as u32 + Duration::from_micros(late), n, payload)
+            (PTIME * n as u32 + Duration::from_micros(late), n, payload.as_ref())
         })
         .filter(|(_, n, _)| !network.lost.get(*n).is_some_and(|lost| *lost))
         .collect();
@@ -148,8 +216,21 @@ fn arrivals<'a>(g711: &'a [u8], network: Network<'_>) -> Vec<(Duration, usize, &
     arrivals
 }
 
+/// What the peer says of us in RTCP when it misses this share of our packets.
+fn report_of(loss: f32) -> Vec<u8> {
+    let block = ReportBlock {
+        ssrc: OUR_SSRC,
+        // 256ths, rounded up: 2 % is 2 %.
+        fraction_lost: (loss * 256.0).ceil() as u8,
+        ..ReportBlock::default()
+    };
+    let mut datagram = Vec::new();
+    write_report(&mut datagram, 0x7A4D, None, Some(&block));
+    datagram
+}
+
 /// Lets the leg do what is due up to `now`.
-fn run_until(leg: &mut RtpLeg, now: Instant, heard: &mut Heard) {
+pub(crate) fn run_until(leg: &mut RtpLeg, now: Instant, heard: &mut Heard) {
     while let Some(due) = leg.poll_timeout().filter(|due| *due <= now) {
         leg.handle_timeout(due);
         settle(leg, due, heard);
@@ -157,7 +238,7 @@ fn run_until(leg: &mut RtpLeg, now: Instant, heard: &mut Heard) {
 }
 
 /// Takes what the leg has for the model, and lets it send what it has to.
-fn settle(leg: &mut RtpLeg, now: Instant, heard: &mut Heard) {
+pub(crate) fn settle(leg: &mut RtpLeg, now: Instant, heard: &mut Heard) {
     while let Some(frame) = leg.poll_uplink() {
         heard.audio.extend_from_slice(frame.audio);
         if frame.origin != Origin::Caller {
@@ -168,13 +249,14 @@ fn settle(leg: &mut RtpLeg, now: Instant, heard: &mut Heard) {
     while leg.poll_event().is_some() {}
 }
 
-fn leg(now: Instant, law: Law, uplink: AudioFormat) -> RtpLeg {
+/// A leg that speaks `codec`, and whose model takes `uplink`.
+pub(crate) fn leg(now: Instant, codec: Codec, uplink: AudioFormat) -> RtpLeg {
     let config = LegConfig {
-        ssrc: 1,
+        ssrc: OUR_SSRC,
         first_sequence: 1,
         first_timestamp: 0,
         cname: "quality".into(),
-        codec: law.into(),
+        codec,
         uplink,
         media_timeout: Duration::from_secs(60),
         seed: 1,
@@ -184,11 +266,11 @@ fn leg(now: Instant, law: Law, uplink: AudioFormat) -> RtpLeg {
         remote_rtp: SocketAddr::from(PEER),
         remote_rtcp: SocketAddr::from(PEER),
         rtcp_mux: true,
-        codec: law.into(),
-        payload_type: payload_type(law),
-        opus: tandem_media::OpusParams::DEFAULT,
+        codec,
+        payload_type: payload_type(codec),
+        opus: OpusParams { fec: true, ..OpusParams::DEFAULT },
         telephone_event: Some(101),
-        comfort_noise: Some(13),
+        comfort_noise: Some(COMFORT_NOISE),
         ptime: Ptime::MS20,
         direction: Direction::SendRecv,
         latching: Latching::Off,
@@ -197,15 +279,20 @@ fn leg(now: Instant, law: Law, uplink: AudioFormat) -> RtpLeg {
     leg
 }
 
-const fn payload_type(law: Law) -> u8 {
-    match law {
-        Law::Mu => 0,
-        Law::A => 8,
+pub(crate) const fn payload_type(codec: Codec) -> u8 {
+    match codec.static_payload_type() {
+        Some(payload_type) => payload_type,
+        None => 96,
     }
 }
 
+/// RTP ticks of a packet.
+pub(crate) const fn ticks(codec: Codec) -> u32 {
+    codec.clock_hz() / 50
+}
+
 /// Some instant to count virtual time from.
-fn start() -> Instant {
+pub(crate) fn start() -> Instant {
     Instant::now()
 }
 
