@@ -130,11 +130,20 @@ impl Downlink {
         }
     }
 
-    /// No more is sent, and what a module has is played on, so that nothing is lost; or it goes on. Files are played to their end:
+    /// Falls silent at once where the module can be silenced: what it has not played yet, by our clock, comes back into the queue.
+    /// Else no more is sent, and what it has is played on. Or it goes on, so that nothing is lost. Files are played to their end:
     /// to break one and begin it again takes longer than a duck lasts.
-    pub(crate) fn duck(&mut self, now: Instant, ducked: bool) {
-        let goes_on = self.is_ducked && !ducked;
+    pub(crate) fn duck(&mut self, now: Instant, ducked: bool, events: &mut VecDeque<LegEvent>) {
+        let (begins, goes_on) = (!self.is_ducked && ducked, self.is_ducked && !ducked);
         self.is_ducked = ducked;
+        if begins && self.paced.can_kill() && !self.files.is_playing() {
+            self.settle(now, events);
+            if self.timeline.has_speech() {
+                self.paced.kill(now);
+                self.paced.forget();
+                self.timeline.take_back(now, &mut self.ledger, &mut self.queue);
+            }
+        }
         if goes_on {
             self.go_on(now);
         }

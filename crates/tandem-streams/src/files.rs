@@ -291,7 +291,9 @@ impl Files {
             return;
         };
         let start = timeline.begin(now);
-        timeline.keep(start, rate, &file.pcm);
+        if timeline.is_tapped() {
+            timeline.keep(start, rate, &file.pcm);
+        }
         for part in &file.parts {
             timeline.add(ledger, part.item, rate.duration_of(part.samples));
         }

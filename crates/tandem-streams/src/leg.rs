@@ -329,7 +329,8 @@ impl MediaLeg for ForkLeg {
     }
 
     fn duck(&mut self, now: Instant, ducked: bool) {
-        self.downlink.duck(now, ducked);
+        self.downlink.duck(now, ducked, &mut self.events);
+        self.bound_events();
     }
 
     fn tap(&mut self, heard: Box<dyn Tap>, sent: Box<dyn Tap>) {

@@ -1,13 +1,16 @@
-//! What was sent to the switch and is not played yet, for whoever records what the caller hears.
+//! What was sent to the switch and is not played yet: to be taken back, and for whoever records what the caller hears.
 
-use std::{collections::VecDeque, time::Instant};
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
 use tandem_call::Tap;
 use tandem_media::SampleRate;
 
 use crate::timeline::Lateness;
 
-/// Audio between its sending and its playing. Empty while nobody records.
+/// Audio between its sending and its playing.
 #[derive(Debug, Default)]
 pub(crate) struct Reel {
     tap: Option<Box<dyn Tap>>,
@@ -26,18 +29,61 @@ struct Piece {
     samples: usize,
 }
 
+impl Piece {
+    /// Samples that begin before `instant`, to the nearest.
+    fn samples_until(&self, instant: Instant) -> usize {
+        let time: Duration = instant.saturating_duration_since(self.start);
+        let samples = (time.as_nanos() * self.rate.hz() as u128 + 500_000_000) / 1_000_000_000;
+        usize::try_from(samples).unwrap_or(usize::MAX).min(self.samples)
+    }
+
+    /// The first `samples` of it are dealt with.
+    fn pass(&mut self, samples: usize) {
+        self.start += self.rate.duration_of(samples);
+        self.samples -= samples;
+    }
+}
+
 impl Reel {
     /// From now on `tap` hears what is played.
     pub(crate) fn set_tap(&mut self, tap: Box<dyn Tap>) {
         self.tap = Some(tap);
     }
 
+    /// Whether somebody records.
+    pub(crate) const fn is_tapped(&self) -> bool {
+        self.tap.is_some()
+    }
+
     /// `pcm` was sent, which is played from `start` on.
     pub(crate) fn add(&mut self, start: Instant, rate: SampleRate, pcm: &[i16]) {
-        if self.tap.is_some() {
-            self.pieces.push_back(Piece { start, rate, samples: pcm.len() });
-            self.pcm.extend(pcm);
+        self.pieces.push_back(Piece { start, rate, samples: pcm.len() });
+        self.pcm.extend(pcm);
+    }
+
+    /// Takes out what would be played from `from` until `until`, and appends it to `pcm`: its rate, if there is any. What lies before
+    /// is forgotten.
+    pub(crate) fn take(
+        &mut self,
+        from: Instant,
+        until: Instant,
+        pcm: &mut Vec<i16>,
+    ) -> Option<SampleRate> {
+        let mut taken = None;
+        while let Some(piece) = self.pieces.front_mut() {
+            let skipped = piece.samples_until(from);
+            self.pcm.drain(..skipped);
+            piece.pass(skipped);
+            let wanted = piece.samples_until(until);
+            pcm.extend(self.pcm.drain(..wanted));
+            piece.pass(wanted);
+            taken = taken.or((wanted > 0).then_some(piece.rate));
+            if piece.samples > 0 {
+                break;
+            }
+            self.pieces.pop_front();
         }
+        taken
     }
 
     /// Hands on what has been played by `now`.
@@ -52,8 +98,7 @@ impl Reel {
                 if let Some(tap) = &mut self.tap {
                     tap.take_pcm(piece.start, piece.rate, &self.played);
                 }
-                piece.start += piece.rate.duration_of(played);
-                piece.samples -= played;
+                piece.pass(played);
             }
             if piece.samples > 0 {
                 return;
@@ -118,7 +163,6 @@ mod tests {
     fn reel() -> (Instant, Reel, Heard) {
         let (mut reel, heard) = (Reel::default(), Heard::default());
         let start = Instant::now();
-        reel.add(start, RATE, &[9; 80]); // Nobody records yet.
         reel.set_tap(Box::new(heard.clone()));
         (start, reel, heard)
     }
@@ -142,6 +186,19 @@ mod tests {
         assert_eq!(heard(&tap, start), [(32, 64, 2)]);
         reel.settle(start + 100 * MS);
         assert_eq!(heard(&tap, start), []);
+    }
+
+    #[test]
+    fn what_is_not_played_can_be_taken_back_without_what_lies_between() {
+        let (start, mut reel, _) = reel();
+        reel.add(start, RATE, &[1; 160]);
+        reel.add(start + 20 * MS, RATE, &[2; 160]);
+        reel.settle(start + 10 * MS);
+        let mut pcm = Vec::new();
+        assert_eq!(reel.take(start + 10 * MS, start + 15 * MS, &mut pcm), Some(RATE));
+        assert_eq!(reel.take(start + 20 * MS, start + 30 * MS, &mut pcm), Some(RATE));
+        assert_eq!(pcm, [[1; 40].as_slice(), &[2; 80]].concat());
+        assert_eq!(reel.take(start + 40 * MS, start + 50 * MS, &mut pcm), None);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 use tandem_call::ItemId;
-use tandem_media::{AudioFormat, SampleRate};
+use tandem_media::{AudioFormat, Resampler, SampleRate};
 
 use crate::{converter::Converter, ledger::Ledger};
 
@@ -19,6 +19,7 @@ const BLOCK: Duration = Duration::from_millis(20);
 /// A bounded queue of audio in the model's formats, converted when it is pulled: what goes back may change with the websocket.
 #[derive(Debug, Default)]
 pub(crate) struct SpeechQueue {
+    returned: Returned,
     bytes: VecDeque<u8>,
     stretches: VecDeque<Stretch>,
     /// The last item of which audio came, and whether more may come.
@@ -28,6 +29,14 @@ pub(crate) struct SpeechQueue {
     converter: Converter,
     block: Vec<u8>,
     refused: u64,
+}
+
+/// Audio that was pulled, sent and taken back; it goes first. Each part of it is still one in the ledger.
+#[derive(Debug, Default)]
+struct Returned {
+    rate: Option<SampleRate>,
+    pcm: VecDeque<i16>,
+    parts: VecDeque<Part>,
 }
 
 /// Adjacent queued bytes of one item and format.
@@ -116,12 +125,23 @@ impl SpeechQueue {
 
     /// How long the queued audio lasts.
     pub(crate) fn length(&self) -> Duration {
-        self.stretches.iter().map(|stretch| stretch.format.duration_of(stretch.bytes)).sum()
+        let stretches = self.stretches.iter();
+        let queued: Duration =
+            stretches.map(|stretch| stretch.format.duration_of(stretch.bytes)).sum();
+        queued + self.returned.length()
     }
 
     /// Whether nothing is queued.
     pub(crate) fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
+        self.bytes.is_empty() && self.returned.parts.is_empty()
+    }
+
+    /// Takes back what was pulled last, in front of all else.
+    pub(crate) fn give_back(&mut self, rate: Option<SampleRate>, pcm: &[i16], parts: &[Part]) {
+        let returned = &mut self.returned;
+        returned.rate = rate.or(returned.rate);
+        pcm.iter().rev().for_each(|sample| returned.pcm.push_front(*sample));
+        parts.iter().rev().for_each(|part| returned.parts.push_front(*part));
     }
 
     /// Bytes that the full queue did not take.
@@ -139,6 +159,7 @@ impl SpeechQueue {
         parts: &mut Vec<Part>,
     ) {
         let end = pcm.len() + samples;
+        self.returned.pull(ledger, to, end, pcm, parts);
         while pcm.len() < end
             && let Some(front) = self.stretches.front_mut()
         {
@@ -168,6 +189,7 @@ impl SpeechQueue {
 
     /// Throws everything away.
     pub(crate) fn clear(&mut self) {
+        self.returned = Returned::default();
         self.bytes.clear();
         self.stretches.clear();
         (self.newest, self.half) = (None, None);
@@ -179,6 +201,64 @@ impl SpeechQueue {
         if self.bytes.is_empty() && self.bytes.capacity() > KEPT_CAPACITY {
             self.bytes.shrink_to(KEPT_CAPACITY);
         }
+    }
+}
+
+impl Returned {
+    fn length(&self) -> Duration {
+        self.rate.map_or(Duration::ZERO, |rate| rate.duration_of(self.pcm.len()))
+    }
+
+    /// Appends what there is, until `pcm` holds `end` samples.
+    fn pull(
+        &mut self,
+        ledger: &mut Ledger,
+        to: SampleRate,
+        end: usize,
+        pcm: &mut Vec<i16>,
+        parts: &mut Vec<Part>,
+    ) {
+        self.convert(to);
+        while pcm.len() < end
+            && let Some(front) = self.parts.front_mut()
+        {
+            let samples = front.samples.min(end - pcm.len());
+            pcm.extend(self.pcm.drain(..samples));
+            front.samples -= samples;
+            let item = front.item;
+            let is_over = front.samples == 0;
+            if is_over {
+                self.parts.pop_front();
+            }
+            match parts.last_mut() {
+                Some(last) if last.item == item => {
+                    last.samples += samples;
+                    if is_over {
+                        ledger.join_parts(item);
+                    }
+                }
+                _ => {
+                    if !is_over {
+                        ledger.add_part(item);
+                    }
+                    parts.push(Part { item, samples });
+                }
+            }
+        }
+    }
+
+    /// Another websocket may take another rate. Rare: it may allocate.
+    fn convert(&mut self, to: SampleRate) {
+        let Some(rate) = self.rate.replace(to).filter(|rate| *rate != to) else { return };
+        let mut converted = Vec::new();
+        for part in &mut self.parts {
+            let before = converted.len();
+            let samples: Vec<i16> = self.pcm.drain(..part.samples).collect();
+            let mut resampler = Resampler::new(rate, to);
+            resampler.process(&samples, &mut converted);
+            part.samples = converted.len() - before;
+        }
+        self.pcm = converted.into();
     }
 }
 

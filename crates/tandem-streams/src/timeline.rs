@@ -8,7 +8,11 @@ use std::{
 use tandem_call::{ItemId, LegEvent, Tap};
 use tandem_media::SampleRate;
 
-use crate::{ledger::Ledger, reel::Reel};
+use crate::{
+    ledger::Ledger,
+    reel::Reel,
+    speech_queue::{Part, SpeechQueue},
+};
 
 /// Audio on its way to the caller's ear.
 #[derive(Debug, Default)]
@@ -16,7 +20,7 @@ pub(crate) struct Timeline {
     segments: VecDeque<Segment>,
     /// The end of all that was sent, silence included.
     until: Option<Instant>,
-    /// Its sound, where somebody records.
+    /// Its sound.
     reel: Reel,
 }
 
@@ -68,6 +72,11 @@ impl Timeline {
             }
             _ => self.segments.push_back(Segment { item, start, end }),
         }
+    }
+
+    /// Whether somebody records what is played.
+    pub(crate) const fn is_tapped(&self) -> bool {
+        self.reel.is_tapped()
     }
 
     /// How what is sent sounds that is played from `start` on.
@@ -126,6 +135,20 @@ impl Timeline {
             ledger.hear(item, now.saturating_duration_since(start));
         }
         self.until = None;
+    }
+
+    /// Nothing more of it is played: what was not heard by `now`, of [`settle`](Self::settle)d audio, goes back to the `queue`.
+    pub(crate) fn take_back(&mut self, now: Instant, ledger: &mut Ledger, queue: &mut SpeechQueue) {
+        let (mut pcm, mut parts, mut rate) = (Vec::new(), Vec::new(), None);
+        for Segment { item, start, end } in self.segments.drain(..) {
+            ledger.hear(item, now.saturating_duration_since(start));
+            let before = pcm.len();
+            rate = self.reel.take(now.max(start), end, &mut pcm).or(rate);
+            parts.push(Part { item, samples: pcm.len() - before });
+        }
+        self.reel.cut(now);
+        self.until = None;
+        queue.give_back(rate, &pcm, &parts);
     }
 
     /// Nothing more of it is played now: what is left of each part, which goes another way.

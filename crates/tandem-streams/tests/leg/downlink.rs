@@ -281,7 +281,7 @@ fn a_duck_loses_nothing_and_is_apart_from_a_pause() {
     world.run(millis(300));
     let count = |world: &World| world.heard().iter().filter(|sample| **sample != 0).count();
     let so_far = count(&world);
-    assert!((3_200..=5_300).contains(&so_far), "what the module has is played: {so_far}");
+    assert!((2_900..=3_400).contains(&so_far), "the module falls silent at once: {so_far}");
     world.leg.pause(world.now, true);
     world.leg.duck(world.now, false);
     world.run(millis(500));
@@ -289,7 +289,12 @@ fn a_duck_loses_nothing_and_is_apart_from_a_pause() {
     world.leg.pause(world.now, false);
     world.run(millis(1_000));
     let heard: Vec<i16> = world.heard().iter().copied().filter(|sample| *sample != 0).collect();
-    assert!(heard == numbers(1_000, 8_000), "nothing is lost, and nothing comes twice");
+    let said = numbers(1_000, 8_000);
+    let (before, after) = heard.split_at(so_far);
+    assert!(before == &said[..so_far]);
+    assert!(after == &said[said.len() - after.len()..], "it goes on, to the end");
+    let apart = heard.len().abs_diff(said.len());
+    assert!(apart <= 320, "where it fell silent, by our clock to two ticks of the channel: {apart}");
     // A clear ends a duck, and the cut is where it fell silent.
     world.say(2, PCM8, &bytes(&numbers(1_000, 8_000)));
     world.run(millis(400));
@@ -302,7 +307,7 @@ fn a_duck_loses_nothing_and_is_apart_from_a_pause() {
         LegEvent::PlayoutCleared { cut } => Some(cut[0].heard),
         _ => None,
     });
-    assert!(cut.unwrap().abs_diff(HZ8.duration_of(heard)) <= millis(20), "{cut:?}, {heard}");
+    assert!(cut.unwrap().abs_diff(HZ8.duration_of(heard)) <= millis(40), "{cut:?}, {heard}");
     world.say(3, PCM8, &bytes(&numbers(1_000, 800)));
     world.run(millis(500));
     assert!(world.drained(3).is_some());
