@@ -93,9 +93,9 @@ impl BargeIn {
         self.open || self.passed
     }
 
-    /// What the caller says, or said last, was let pass.
+    /// What the caller says, or said last, was let pass: not a turn that he began before the agent spoke.
     pub(super) fn is_passed(&self) -> bool {
-        self.passed
+        self.passed && self.over_agent
     }
 
     /// The caller speaks anew or goes on, `over_agent` or not.
