@@ -36,9 +36,13 @@ if command -v nc >/dev/null 2>&1 && ! nc -z -w 3 "$host" "$port" </dev/null >/de
     exit 1
 fi
 
+# Both parts run; what fails in either fails the whole.
+failed=0
 if cargo nextest --version >/dev/null 2>&1; then
-    cargo nextest run --locked --package tandem-pbx --test real_switch --no-fail-fast
-    exec cargo nextest run --locked --package tandem --run-ignored only --no-fail-fast -E 'test(real_freeswitch)'
+    cargo nextest run --locked --package tandem-pbx --test real_switch --no-fail-fast || failed=1
+    cargo nextest run --locked --package tandem --run-ignored only --no-fail-fast -E 'test(real_freeswitch)' || failed=1
+else
+    cargo test --locked --package tandem-pbx --test real_switch || failed=1
+    cargo test --locked --package tandem --tests -- --ignored real_freeswitch || failed=1
 fi
-cargo test --locked --package tandem-pbx --test real_switch
-exec cargo test --locked --package tandem --tests -- --ignored real_freeswitch
+exit "$failed"

@@ -28,7 +28,7 @@ pub(crate) fn outcome(
     turns: &[HistoryTurn],
 ) -> SignalCommand {
     let mut variables = vec![("outcome".to_owned(), word(reason))];
-    variables.extend(summary.map(|summary| ("summary".to_owned(), summary.to_owned())));
+    variables.extend(summary.map(|summary| ("summary".to_owned(), one_line(summary))));
     if !turns.is_empty() {
         variables.push(("transcript".into(), written(turns)));
     }
@@ -44,7 +44,7 @@ fn written(turns: &[HistoryTurn]) -> String {
             Speaker::Caller => "Caller",
             Speaker::Agent => "Agent",
         };
-        let text = turn.text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let text = one_line(&turn.text);
         bytes += speaker.len() + 5 + text.len();
         if bytes > TRANSCRIPT {
             break;
@@ -53,6 +53,10 @@ fn written(turns: &[HistoryTurn]) -> String {
     }
     kept.reverse();
     kept.join(" | ")
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// The word of the call record.
@@ -84,7 +88,7 @@ mod tests {
 
     #[test]
     fn the_outcome_is_the_word_of_the_record() {
-        let command = outcome(EndReason::ConversationComplete, Some("Sold a bike."), &[]);
+        let command = outcome(EndReason::ConversationComplete, Some(" Sold\r\na bike.\n"), &[]);
         let SignalCommand::Annotate { variables } = command else { panic!("{command:?}") };
         assert_eq!(
             variables,

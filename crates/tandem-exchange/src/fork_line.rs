@@ -19,6 +19,9 @@ pub(crate) const LIMITS: SocketLimits = SocketLimits { message: 1 << 20, waiting
 /// A sign of life is asked for so often: NATs forget a path after 30 s, and a peer that vanished is noticed.
 const PING: Duration = Duration::from_secs(25);
 
+/// Audio of a websocket that is dead at its far end still comes for so long.
+const ON_ITS_WAY: Duration = Duration::from_millis(200);
+
 /// What comes to a forked call from the control runtime.
 pub enum ForkReport {
     /// The module has connected, for the first time or again.
@@ -30,21 +33,28 @@ pub enum ForkReport {
     },
     /// Of the channel.
     Signal(SignalEvent),
+    /// Is the websocket sound? [`Signalling::media_flows`] tells when more audio has come.
+    Probe,
 }
 
-/// The channel of a forked call, as the call's worker sees it. Neither method may block.
+/// The channel of a forked call, as the call's worker sees it. No method may block.
 pub trait Signalling: Send + Sync {
     /// Passes an order on.
     fn order(&self, command: SignalCommand);
 
     /// The module's websocket is gone, and the call was not hung up by us.
     fn media_lost(&self, why: &str);
+
+    /// The module's websocket is sound: audio has come since [`ForkReport::Probe`].
+    fn media_flows(&self) {}
 }
 
 /// A forked call's websocket and channel.
 pub(crate) struct ForkLine {
     socket: Option<ServerWebSocket>,
     next_ping: Instant,
+    /// Audio that comes from then on was not on its way when somebody asked for it.
+    probed: Option<Instant>,
     reports: mpsc::Receiver<ForkReport>,
     reports_gone: bool,
     signalling: Arc<dyn Signalling>,
@@ -57,7 +67,14 @@ impl ForkLine {
         reports: mpsc::Receiver<ForkReport>,
         signalling: Arc<dyn Signalling>,
     ) -> Self {
-        Self { socket: None, next_ping: now + PING, reports, reports_gone: false, signalling }
+        Self {
+            socket: None,
+            next_ping: now + PING,
+            probed: None,
+            reports,
+            reports_gone: false,
+            signalling,
+        }
     }
 
     fn poll_reports(
@@ -76,6 +93,7 @@ impl ForkLine {
             Poll::Ready(Some(ForkReport::Signal(SignalEvent::Playback(playback)))) => {
                 core.feed(now, |leg| leg.playback(now, &playback));
             }
+            Poll::Ready(Some(ForkReport::Probe)) => self.probed = Some(now + ON_ITS_WAY),
             Poll::Ready(Some(ForkReport::Signal(event))) => core.handle_signal(now, event),
             Poll::Ready(None) => {
                 self.reports_gone = true;
@@ -120,6 +138,10 @@ impl ForkLine {
             Poll::Ready(Incoming::Message { kind: MessageKind::Binary, bytes }) => {
                 if let Err(error) = core.feed(now, |leg| leg.handle_binary(now, &bytes)) {
                     tracing::debug!(%error, "a binary message of the fork module is not taken");
+                }
+                if self.probed.is_some_and(|from| from <= now) {
+                    self.probed = None;
+                    self.signalling.media_flows();
                 }
             }
             Poll::Ready(Incoming::Message { kind: MessageKind::Text, bytes }) => {

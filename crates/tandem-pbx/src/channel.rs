@@ -25,6 +25,7 @@ mod recovery;
 mod template;
 mod transfer;
 mod transfer_plan;
+mod whereabouts;
 
 use std::{
     sync::Arc,
@@ -42,7 +43,9 @@ use self::{
     legs::Ending,
     life::ended,
     outbox::{Outbox, Purpose},
+    recovery::Recovery,
     transfer::Transfer,
+    whereabouts::Whereabouts,
 };
 pub use self::{
     controls::{Control, ControlError, ControlFailure, ListenerCall},
@@ -143,8 +146,8 @@ pub struct Channel {
     /// The switch says so.
     answered: bool,
     held: bool,
-    /// Somebody took the channel out of its waiting.
-    moved: bool,
+    whereabouts: Whereabouts,
+    recovery: Recovery,
     fork: Fork,
     files: Files,
     annotations: Annotations,
@@ -167,7 +170,8 @@ impl Channel {
             link_up: true,
             answered: settings.answered,
             held: false,
-            moved: false,
+            whereabouts: Whereabouts::default(),
+            recovery: Recovery::default(),
             fork: Fork::default(),
             files: Files::default(),
             annotations: Annotations::default(),
@@ -210,7 +214,12 @@ impl Channel {
             }
         };
         let transfer = self.transfer.as_ref().map(Transfer::due);
-        let others = [self.fork.due(), self.files.due(), self.annotations.due()];
+        let others = [
+            self.fork.due(),
+            self.files.due(),
+            self.annotations.due(),
+            self.recovery.due().filter(|_| self.is_live()),
+        ];
         [endings, phase, transfer].into_iter().chain(others).flatten().min()
     }
 
@@ -333,6 +342,7 @@ impl Channel {
         match link {
             ChannelLink::Down => {
                 self.link_up = false;
+                self.recovery.stop();
                 if self.is_live() {
                     self.files_lost(now);
                 }
@@ -343,13 +353,14 @@ impl Channel {
                 self.found_gone(now);
             }
             ChannelLink::Alive => self.link_restored(now),
-            ChannelLink::Lagged if self.is_live() => self.ask_channel(),
+            ChannelLink::Lagged if self.is_live() => self.recover(),
             ChannelLink::Lagged => {}
         }
     }
 
     /// Our end of the fork's websocket: `attached`, or lost. Telling it is optional; it is known here before the
-    /// switch says so, and also when the switch cannot say anything.
+    /// switch says so, and also when the switch cannot say anything. Told again that it is attached, it is sound:
+    /// audio has come.
     pub fn handle_media(&mut self, now: Instant, attached: bool) {
         if self.is_live() {
             self.media_changed(now, attached);
@@ -388,6 +399,7 @@ impl Channel {
         if self.is_live() {
             self.check_files(now);
             self.check_transfer(now);
+            self.check_recovery(now);
         }
         match self.phase {
             Phase::Answering { again: Some(at) } if at <= now => self.order_answer(),
@@ -440,9 +452,9 @@ impl Channel {
                     self.taken_over(now, format!("bridged with {peer}"));
                 }
             }
-            ChannelEventKind::Unparked => self.moved = !self.is_handing_over(),
+            ChannelEventKind::Unparked => self.whereabouts.unparked(self.is_handing_over()),
             ChannelEventKind::Parked => {
-                self.moved = false;
+                self.whereabouts.parked();
                 self.hand_over_parked(now);
             }
             ChannelEventKind::Executed { app, .. } => self.executes(now, app),
@@ -452,8 +464,8 @@ impl Channel {
             }
             ChannelEventKind::RecordStarted { path } => self.controls.record_started(path),
             ChannelEventKind::RecordStopped { path } => self.controls.record_stopped(path),
-            ChannelEventKind::Fork { bug, event, .. } => {
-                self.handle_fork(now, bug.as_deref(), event);
+            ChannelEventKind::Fork { module, bug, event } => {
+                self.handle_fork(now, *module, bug.as_deref(), event);
             }
             ChannelEventKind::Created
             | ChannelEventKind::Progress { .. }
@@ -464,19 +476,6 @@ impl Channel {
             | ChannelEventKind::Valet { .. }
             | ChannelEventKind::Conference { .. }
             | ChannelEventKind::Other { .. } => {}
-        }
-    }
-
-    /// An application begins. While the channel waits it is one that plays or sets something, by us or by anybody; once
-    /// it was taken out of its waiting, somebody moved the caller there.
-    fn executes(&mut self, now: Instant, app: &str) {
-        if self.hand_over_executes(now, app) || !self.moved {
-            return;
-        }
-        if self.controls.expects(app) || app == "park" {
-            self.moved = false;
-        } else {
-            self.taken_over(now, format!("moved to {app}"));
         }
     }
 

@@ -111,11 +111,15 @@ pub enum SwitchCommand {
         what: Playable,
         leg: BroadcastLeg,
     },
-    /// Silence one direction; `on: false` takes back both.
+    /// Silence one direction, or take that back; the other stays as it is.
     Mute {
         uuid: ChannelUuid,
         direction: Direction,
         on: bool,
+    },
+    /// Take back the silence of both directions.
+    Unmute {
+        uuid: ChannelUuid,
     },
     /// Recording.
     Record {
@@ -280,6 +284,7 @@ impl SwitchCommand {
             | Self::Break { uuid, .. }
             | Self::Broadcast { uuid, .. }
             | Self::Mute { uuid, .. }
+            | Self::Unmute { uuid }
             | Self::Record { uuid, .. }
             | Self::ThreeWay { uuid, .. }
             | Self::AttendedTransferByKeys { uuid, .. }
@@ -359,7 +364,7 @@ impl SwitchCommand {
             Self::ReceiveDigits { .. } => "uuid_recv_dtmf",
             Self::Break { .. } => "uuid_break",
             Self::Broadcast { .. } | Self::AttendedTransferByKeys { .. } => "uuid_broadcast",
-            Self::Mute { .. } => "uuid_audio",
+            Self::Mute { .. } | Self::Unmute { .. } => "uuid_audio",
             Self::Record { .. } => "uuid_record",
             Self::Eavesdrop(_) | Self::Originate(_) => "originate",
             Self::Conference { .. } => "conference",

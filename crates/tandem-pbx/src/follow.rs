@@ -14,8 +14,8 @@ use tokio::{
 
 use crate::{
     BroadcastLeg, Channel, ChannelEvent, ChannelEventKind, ChannelLink, ChannelNotice,
-    ChannelOrder, ChannelOutput, ChannelUuid, ChannelWatch, Control, ControlFailure, ForkEvent,
-    Playable, Reply, Switch, SwitchCommand, SwitchError, Ticket,
+    ChannelOrder, ChannelOutput, ChannelUuid, ChannelWatch, Control, ControlFailure, EventHeaders,
+    ForkEvent, Playable, Reply, Switch, SwitchCommand, SwitchError, Ticket,
 };
 
 /// Notices of all watched channels of one call that wait to be taken.
@@ -66,6 +66,12 @@ pub trait CallSide: Send + 'static {
 
     /// The leg need not hear more.
     fn stop_announcing(&mut self, leg: &ChannelUuid);
+
+    /// Tell [`ChannelInput::Media`] when more audio comes by the fork: untold, the fork may be taken for broken.
+    fn probe_media(&mut self) {}
+
+    /// The call was answered; `headers` say with which codec.
+    fn answered(&mut self, _headers: &EventHeaders) {}
 }
 
 /// Drives `channel` with what its `switch` and its call say until nothing is left to be done.
@@ -242,6 +248,8 @@ impl<S: CallSide> Follower<S> {
                     && let Some(told) = self.slot.take()
                 {
                     told.send(slot.clone()).ok();
+                } else if event.kind == ChannelEventKind::Answered {
+                    self.side.answered(&event.headers);
                 }
                 self.channel.handle_event(now, &event);
             }
@@ -327,6 +335,7 @@ impl<S: CallSide> Follower<S> {
                 self.announced.remove(&uuid);
                 self.side.stop_announcing(&uuid);
             }
+            ChannelOrder::ProbeMedia => self.side.probe_media(),
         }
     }
 

@@ -70,7 +70,8 @@ impl StreamShape {
     /// The shape that the query of a URL asks for.
     ///
     /// `rate` and `back` are in Hz or as `16k`, `mix` is `mono`, `mixed` or `stereo`, `codec_rate` is in Hz; absent they are
-    /// 16000, as `rate`, `mono` and 8000. Other keys belong to others. Where a key comes twice the last one counts.
+    /// 16000, as `rate`, `mono` and 8000. Other keys belong to others. Where a key comes twice the last one counts. A
+    /// `codec_rate` that is none of ours counts as absent: it helps, and no audio has it.
     pub fn from_query(dialect: Dialect, pairs: &[(String, String)]) -> Result<Self, ShapeError> {
         let (mut rate, mut back, mut codec) = (SampleRate::Hz16000, None, SampleRate::Hz8000);
         let mut channels = Channels::Mono;
@@ -78,7 +79,7 @@ impl StreamShape {
             match key.as_str() {
                 "rate" => rate = parse_rate("rate", value)?,
                 "back" => back = Some(parse_rate("back", value)?),
-                "codec_rate" => codec = parse_rate("codec_rate", value)?,
+                "codec_rate" => codec = parse_rate("codec_rate", value).unwrap_or(codec),
                 "mix" => {
                     channels = Channels::from_name(value)
                         .ok_or_else(|| ShapeError::Mix(value.chars().take(32).collect()))?;
@@ -120,6 +121,9 @@ mod tests {
                 "rate=8k&back=24k&mix=stereo&codec_rate=16000",
                 shape(Hz8000, Channels::Stereo, Hz24000, Hz16000),
             ),
+            ("codec_rate=", shape(Hz16000, Channels::Mono, Hz16000, Hz8000)),
+            ("rate=8k&codec_rate=12000", shape(Hz8000, Channels::Mono, Hz8000, Hz8000)),
+            ("codec_rate=48000&codec_rate=32000", shape(Hz16000, Channels::Mono, Hz16000, Hz48000)),
             (
                 "call=x&rate=8000&rate=48000&mix=mixed",
                 shape(Hz48000, Channels::Mixed, Hz48000, Hz8000),
@@ -128,14 +132,9 @@ mod tests {
             let read = StreamShape::from_query(Dialect::AudioForkBidirectional, &pairs(query));
             assert_eq!(read, Ok(expected), "{query}");
         }
-        for query in [
-            "rate=32000",
-            "rate=64k",
-            "rate=99999999999999999999k",
-            "back=11025",
-            "codec_rate=",
-            "mix=left",
-        ] {
+        for query in
+            ["rate=32000", "rate=64k", "rate=99999999999999999999k", "back=11025", "mix=left"]
+        {
             let error = StreamShape::from_query(Dialect::AudioFork, &pairs(query))
                 .expect_err(query)
                 .to_string();

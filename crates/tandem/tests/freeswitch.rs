@@ -119,6 +119,8 @@ play! {
     a_call_begins_with_its_fork: stories::handing_over::by_fork;
     a_call_is_nothing_but_a_fork: stories::handing_over::by_fork_alone;
     a_fork_without_the_right_token_is_refused: stories::handing_over::by_fork_of_a_stranger;
+    a_fork_that_starts_no_call_leaves_nobody_in_silence: stories::handing_over::by_fork_in_vain;
+    a_fork_of_a_switch_that_is_away_is_a_call: stories::handing_over::by_fork_of_another_switch;
     calls_that_are_not_ours_go_back: stories::handing_over::given_back;
     the_greeting_is_heard_soon: stories::ending::greeted_soon;
     callers_hang_up_in_the_greeting: stories::ending::in_the_greeting;
@@ -137,8 +139,10 @@ play! {
     a_caller_speaks_over_the_agent: stories::barge_in::falls_silent;
     a_fork_that_breaks_comes_again: stories::forks::comes_again;
     a_fork_that_never_comes_again_ends_the_call: stories::forks::given_up;
+    a_fork_finds_its_channel_late: stories::forks::linked_late;
     a_fork_of_the_dialplan_ends_the_call: stories::forks::of_the_dialplan;
     the_event_socket_goes_away_and_comes_back: stories::outage::survived;
+    callers_of_a_daemon_that_died_are_let_go_of: stories::orphans::let_go;
     the_jambonz_edition_talks: stories::modules::jambonz;
     the_drachtio_edition_talks: stories::modules::drachtio;
     the_stream_edition_talks: stories::modules::stream;
@@ -161,6 +165,11 @@ fn a_caller_hangs_up_while_it_rings() {
 #[test]
 fn the_phone_is_answered_by_us() {
     stories::ending::answered_by_us(&Theatre::new(open_fake));
+}
+
+#[test]
+fn a_fork_that_starts_no_call_falls_back() {
+    stories::handing_over::by_fork_in_vain_with_a_fallback(&Theatre::new(open_fake));
 }
 
 #[test]

@@ -75,6 +75,8 @@ pub enum Control {
     Mute(Direction),
     /// [`Channel::unmute`].
     Unmute,
+    /// [`Channel::end_mute`].
+    EndMute(Direction),
     /// [`Channel::record`].
     Record {
         /// Where to, on the switch.
@@ -195,6 +197,7 @@ impl Channel {
             Control::StopPlaying => self.stop_playing(),
             Control::Mute(direction) => self.mute(direction),
             Control::Unmute => self.unmute(),
+            Control::EndMute(direction) => self.end_mute(direction),
             Control::Record { path, limit } => self.record(path, limit),
             Control::ChangeRecording(action) => self.change_recording(action),
             Control::SetVariable { name, value } => self.set_variable(name, value),
@@ -330,8 +333,12 @@ impl Channel {
 
     /// Takes every silencing back.
     pub fn unmute(&self) -> Result<SwitchCommand, ControlError> {
-        let uuid = self.controllable()?;
-        Ok(SwitchCommand::Mute { uuid, direction: Direction::Read, on: false })
+        Ok(SwitchCommand::Unmute { uuid: self.controllable()? })
+    }
+
+    /// Takes one silencing back; the other direction stays as it is.
+    pub fn end_mute(&self, direction: Direction) -> Result<SwitchCommand, ControlError> {
+        Ok(SwitchCommand::Mute { uuid: self.controllable()?, direction, on: false })
     }
 
     /// Records the channel to `path` on the switch, at most for `limit`.

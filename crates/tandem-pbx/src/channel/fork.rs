@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use tandem_call::{HangupCause, SignalEvent};
 use tandem_media::SampleRate;
 
-use super::{Channel, ChannelNote, Purpose, after};
+use super::{Channel, ChannelNote, ChannelOrder, Purpose, after};
 use crate::{
     ForkEvent, ForkModule, ForkName, ForkStart, ForkUrl, Metadata, Mix, Reply, SwitchCommand,
     SwitchError, TransferLeg, VariableName, VariableValue, Word,
@@ -26,6 +26,9 @@ const WAITS: [Duration; 5] = [
 /// Our end of the websocket closes some ms before the switch says that the channel was hung up; only a channel that is
 /// still there after this has lost its fork.
 const HANG_UP_FOLLOWS: Duration = Duration::from_millis(250);
+
+/// Audio that comes yet proves within this that the fork of which a loss was told is not ours.
+const DOUBT: Duration = Duration::from_millis(700);
 
 /// A fork that lived so long was sound: its failure is the first in a row.
 const SOUND_AFTER: Duration = Duration::from_secs(10);
@@ -76,6 +79,11 @@ impl ForkSource {
         }
     }
 
+    /// Whether the module is known to play by itself what we send.
+    fn plays(&self) -> bool {
+        matches!(self, Self::Ours(plan) if plan.back.is_some())
+    }
+
     fn bug(&self) -> Option<&Word> {
         match self {
             Self::Ours(plan) => plan.bug.as_ref(),
@@ -95,6 +103,9 @@ enum State {
     On { since: Instant },
     /// Our end of the websocket was lost; by then it is known whether that was the end of the call.
     Lost { since: Instant, until: Instant },
+    /// Some fork of the channel was lost, though our end of the websocket stands; by then it is known whether it was
+    /// ours.
+    Doubted { since: Instant, until: Instant },
     /// Broken; started again then.
     Waiting { until: Instant },
     /// Nobody knows; started again when the event socket is up and the caller is ours.
@@ -119,6 +130,8 @@ enum Fallback {
 #[derive(Debug, Default)]
 pub(super) struct Fork {
     state: State,
+    /// Our end of the websocket is known to be open.
+    attached: bool,
     failures: u32,
     fallback: Fallback,
 }
@@ -127,7 +140,9 @@ impl Fork {
     pub(super) fn due(&self) -> Option<Instant> {
         match self.state {
             State::Starting { until } => until,
-            State::Waiting { until } | State::Lost { until, .. } => Some(until),
+            State::Waiting { until } | State::Lost { until, .. } | State::Doubted { until, .. } => {
+                Some(until)
+            }
             State::Stopping { again } => again,
             State::Off | State::On { .. } | State::Unsure | State::Stopped => None,
         }
@@ -214,8 +229,18 @@ impl Channel {
         }
     }
 
-    /// The module reports.
-    pub(super) fn handle_fork(&mut self, now: Instant, bug: Option<&str>, event: &ForkEvent) {
+    /// A module reports.
+    pub(super) fn handle_fork(
+        &mut self,
+        now: Instant,
+        module: ForkModule,
+        bug: Option<&str>,
+        event: &ForkEvent,
+    ) {
+        let stream = |module| module == ForkModule::AudioStream;
+        if stream(module) != stream(self.settings.fork.module()) {
+            return;
+        }
         let ours = self.settings.fork.bug().map(Word::as_str);
         if let Some(bug) = bug
             && bug != ours.unwrap_or(self.settings.fork.module().default_bug())
@@ -224,15 +249,17 @@ impl Channel {
         }
         match event {
             ForkEvent::Connected => self.fork_connected(now),
-            ForkEvent::Failed { reason, .. } => self.fork_broken(now, reason),
+            ForkEvent::Failed { reason, .. } => self.fork_broken(now, bug, reason),
             ForkEvent::Disconnected { code, reason } => {
                 let why = match code {
                     Some(code) => format!("the websocket was closed: {code} {reason}"),
                     None => "the websocket was closed".to_owned(),
                 };
-                self.fork_broken(now, why.trim_end());
+                self.fork_broken(now, bug, why.trim_end());
             }
             ForkEvent::Overrun => self.out.note(ChannelNote::ForkOverrun),
+            // Our module plays by itself: another's files are none of our business.
+            ForkEvent::PlayFile { .. } if self.settings.fork.plays() => {}
             ForkEvent::PlayFile { file, id, .. } => {
                 self.play_file(now, id.as_deref(), file.as_ref());
             }
@@ -242,10 +269,15 @@ impl Channel {
 
     /// Our end of the websocket opened or was lost: known before the module says so, and also while nobody hears it.
     pub(super) fn media_changed(&mut self, now: Instant, attached: bool) {
-        if attached {
-            self.fork_connected(now);
-        } else if let State::On { since } = self.fork.state {
-            self.fork.state = State::Lost { since, until: after(now, HANG_UP_FOLLOWS) };
+        self.fork.attached = attached;
+        match self.fork.state {
+            State::Doubted { since, .. } if attached => self.fork.state = State::On { since },
+            State::Doubted { .. } => self.fork_failed(now, "the websocket was closed"),
+            State::On { since } if !attached => {
+                self.fork.state = State::Lost { since, until: after(now, HANG_UP_FOLLOWS) };
+            }
+            _ if attached => self.fork_connected(now),
+            _ => {}
         }
     }
 
@@ -255,7 +287,16 @@ impl Channel {
         }
     }
 
-    fn fork_broken(&mut self, now: Instant, why: &str) {
+    fn fork_broken(&mut self, now: Instant, bug: Option<&str>, why: &str) {
+        // Without a name it may be anybody's fork; ours may also be lost before we notice.
+        if let State::On { since } = self.fork.state
+            && self.fork.attached
+            && bug.is_none()
+        {
+            self.fork.state = State::Doubted { since, until: after(now, DOUBT) };
+            self.out.push(ChannelOrder::ProbeMedia);
+            return;
+        }
         if matches!(self.fork.state, State::Starting { .. } | State::On { .. } | State::Lost { .. })
         {
             self.fork_failed(now, why);
@@ -271,7 +312,9 @@ impl Channel {
             self.fork.state = State::Unsure;
             return;
         }
-        if let State::On { since } | State::Lost { since, .. } = self.fork.state
+        self.fork.attached = false;
+        if let State::On { since } | State::Lost { since, .. } | State::Doubted { since, .. } =
+            self.fork.state
             && now.saturating_duration_since(since) >= SOUND_AFTER
         {
             self.fork.failures = 0;
@@ -390,6 +433,9 @@ impl Channel {
                 self.fork_failed(now, "the module did not say that it connected");
             }
             State::Lost { .. } => self.fork_failed(now, "our end of the websocket was lost"),
+            // Nobody hears a caller who is on hold: the switch sends nothing meanwhile.
+            State::Doubted { since, .. } if self.held => self.fork.state = State::On { since },
+            State::Doubted { .. } => self.fork_failed(now, "the websocket was closed"),
             State::Waiting { .. } if self.is_handing_over() => self.fork.state = State::Unsure,
             State::Waiting { .. } => self.start_fork(now),
             State::Stopping { .. } => {

@@ -48,6 +48,8 @@ pub enum ChannelOrder {
     },
     /// Fall silent there and take away what was attached to the leg; no answer is expected.
     StopAnnouncing(ChannelUuid),
+    /// Tell [`super::Channel::handle_media`] `attached` when more audio has come by the fork; nothing where none does.
+    ProbeMedia,
 }
 
 /// What happened to a channel that an operator may want to know.

@@ -1,11 +1,37 @@
 //! What is asked and done again when the event socket is back.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tandem_call::HangupCause;
 
-use super::{Channel, Phase, Purpose};
+use super::{Channel, ChannelNote, Phase, Purpose, after};
 use crate::{Cause, ChannelUuid, Reply, SwitchCommand, SwitchError};
+
+/// A question that the switch had no time for is asked again after this, and up to [`SPREAD`] more: the other channels
+/// of the switch ask at the same moment.
+const ASKS_AGAIN: Duration = Duration::from_secs(2);
+const SPREAD: Duration = Duration::from_secs(1);
+
+/// Such a question is asked again at most so often in a row.
+const MOST_TRIES: u32 = 5;
+
+/// A question about the channel that the switch did not answer yet.
+#[derive(Debug, Default)]
+pub(super) struct Recovery {
+    again: Option<Instant>,
+    tries: u32,
+}
+
+impl Recovery {
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.again
+    }
+
+    /// It is asked anew when the event socket is up.
+    pub(super) fn stop(&mut self) {
+        *self = Self::default();
+    }
+}
 
 impl Channel {
     pub(super) fn link_restored(&mut self, now: Instant) {
@@ -13,7 +39,7 @@ impl Channel {
         self.renew_endings(now);
         match self.phase {
             Phase::Ringing | Phase::Answering { .. } | Phase::Talking => {
-                self.ask_channel();
+                self.recover();
                 if std::mem::take(&mut self.rings_on) {
                     let uuid = self.settings.uuid.clone();
                     self.out.order(SwitchCommand::Break { uuid, all: true }, Purpose::Silence);
@@ -32,10 +58,46 @@ impl Channel {
         }
     }
 
-    pub(super) fn ask_channel(&mut self) {
+    /// Asks what the channel does.
+    pub(super) fn recover(&mut self) {
+        self.recovery.stop();
+        self.ask_channel();
+    }
+
+    fn ask_channel(&mut self) {
+        self.recovery.again = None;
         let uuid = self.settings.uuid.clone();
         self.out.forget(|it| matches!(it, Purpose::Recover | Purpose::RecoverPeer(_)));
         self.out.order(SwitchCommand::Dump { uuid }, Purpose::Recover);
+    }
+
+    /// Asks again when the switch was too busy to answer. Of a link that went down it is heard when that is up again.
+    fn recover_later(&mut self, now: Instant, error: &SwitchError) {
+        if !matches!(error, SwitchError::Busy | SwitchError::TimedOut)
+            || !self.link_up
+            || !self.is_live()
+        {
+            return;
+        }
+        if self.recovery.tries == MOST_TRIES {
+            let why = error.to_string();
+            return self.out.note(ChannelNote::Refused { command: "uuid_dump", why });
+        }
+        self.recovery.tries += 1;
+        let wait = ASKS_AGAIN + SPREAD.mul_f64(self.random.f64());
+        self.recovery.again = Some(after(now, wait));
+    }
+
+    pub(super) fn check_recovery(&mut self, now: Instant) {
+        if self.recovery.again.is_none_or(|at| now < at) {
+            return;
+        }
+        if self.is_handing_over() {
+            // On its way the channel still says that it waits.
+            self.recovery.again = Some(after(now, ASKS_AGAIN));
+        } else {
+            self.ask_channel();
+        }
     }
 
     /// What the channel does, after a time in which nothing was heard of it.
@@ -43,7 +105,7 @@ impl Channel {
         let dump = match result {
             Ok(reply) => reply.dump(),
             Err(error) if error.is_no_such_channel() => return self.found_gone(now),
-            Err(_) => return, // The event socket is away again.
+            Err(error) => return self.recover_later(now, error),
         };
         let Some(dump) = dump else { return };
         if matches!(self.phase, Phase::Answering { .. }) {
@@ -56,8 +118,15 @@ impl Channel {
             }
         }
         self.tell_held(dump.get("Channel-Call-State") == Some("HELD"));
-        if self.is_handing_over() {
-            return self.hand_over_recovered(now, result);
+        let hands_over = self.is_handing_over();
+        if hands_over {
+            self.hand_over_recovered(now, result);
+        }
+        if self.is_live() && !self.is_handing_over() {
+            self.whereabouts_recovered(now, &dump);
+        }
+        if hands_over {
+            return;
         }
         // A leg of long ago may be named there too: asked whether it says the same.
         let peer = dump.get("Other-Leg-Unique-ID").and_then(|peer| ChannelUuid::new(peer).ok());
@@ -90,7 +159,10 @@ impl Channel {
         peer: &ChannelUuid,
         result: &Result<Reply, SwitchError>,
     ) {
-        let dump = result.as_ref().ok().and_then(Reply::dump);
+        let dump = match result {
+            Ok(reply) => reply.dump(),
+            Err(error) => return self.recover_later(now, error),
+        };
         let with = dump.as_ref().and_then(|dump| dump.variable("bridge_uuid"));
         if with == Some(self.settings.uuid.as_str()) && !self.is_target(peer) {
             self.taken_over(now, format!("bridged with {peer}"));

@@ -134,7 +134,11 @@ fn commands_as_they_go_over_the_wire() {
             C::Mute { uuid: uuid(), direction: Direction::Read, on: true },
             "api uuid_audio U start read mute 1",
         ),
-        (C::Mute { uuid: uuid(), direction: Direction::Read, on: false }, "api uuid_audio U stop"),
+        (
+            C::Mute { uuid: uuid(), direction: Direction::Write, on: false },
+            "api uuid_audio U start write mute 0",
+        ),
+        (C::Unmute { uuid: uuid() }, "api uuid_audio U stop"),
         (
             C::Record {
                 uuid: uuid(),
@@ -204,14 +208,14 @@ Job-UUID: J"#,
                 uuid: uuid(),
                 variables: variables(&[("tandem_note", " a; it's\r\n\\x ")]),
             },
-            r"api uuid_setvar U tandem_note \sa; it\'s\r\n\\x\s",
+            r"api uuid_setvar U tandem_note \sa; it\'s  \\x\s",
         ),
         (
             C::SetVariables {
                 uuid: uuid(),
-                variables: variables(&[("a", "1;2"), ("b", ""), ("c", "it's")]),
+                variables: variables(&[("a", "1;2"), ("b", ""), ("c", "it's\none line")]),
             },
-            r"api uuid_setvar_multi U a=1\;2;b=;c=it\'s",
+            r"api uuid_setvar_multi U a=1\;2;b=;c=it\'s one line",
         ),
         (C::GatewayStatus { gateway: word("trunk1") }, "api sofia status gateway trunk1"),
         (
@@ -419,9 +423,7 @@ pub(crate) fn typed(line: &str) -> Option<SwitchCommand> {
         ["api", "uuid_recv_dtmf", _, digits] => {
             C::ReceiveDigits { uuid: uuid(2)?, digits: Digits::new(digits).unwrap() }
         }
-        ["api", "uuid_audio", _, "stop"] => {
-            C::Mute { uuid: uuid(2)?, direction: Direction::Read, on: false }
-        }
+        ["api", "uuid_audio", _, "stop"] => C::Unmute { uuid: uuid(2)? },
         ["api", "uuid_broadcast", _, path, "aleg"] => C::Broadcast {
             uuid: uuid(2)?,
             what: Playable::File(MediaPath::new(path).unwrap()),
@@ -737,8 +739,9 @@ proptest! {
 
     #[test]
     fn values_reach_the_channel_as_they_were(values in proptest::collection::vec("[^\0]{1,30}", 2..6)) {
+        let one_line = |value: &str| value.replace(char::is_control, " ").replace("${", "$ {");
         let pairs: Vec<_> = values.iter().map(|value| ("v", value.as_str())).collect();
-        let expected: Vec<String> = values.iter().map(|value| format!("v={}", value.replace("${", "$ {"))).collect();
+        let expected: Vec<String> = values.iter().map(|value| format!("v={}", one_line(value))).collect();
         let many = SwitchCommand::SetVariables { uuid: uuid(), variables: variables(&pairs) }.line();
         let list = many.strip_prefix(&format!("uuid_setvar_multi {UUID} ")).unwrap();
         prop_assert_eq!(split(list, ';', 64), expected.as_slice());

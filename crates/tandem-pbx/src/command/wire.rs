@@ -65,13 +65,14 @@ impl SwitchCommand {
                 out.push(' ');
                 out.push_str(leg.name());
             }
-            Self::Mute { uuid, on: false, .. } => add(&format!("{uuid} stop")),
-            Self::Mute { uuid, direction: Direction::Read, .. } => {
-                add(&format!("{uuid} start read mute 1"));
+            Self::Mute { uuid, direction, on } => {
+                let direction = match direction {
+                    Direction::Read => "read",
+                    Direction::Write => "write",
+                };
+                add(&format!("{uuid} start {direction} mute {}", u8::from(*on)));
             }
-            Self::Mute { uuid, direction: Direction::Write, .. } => {
-                add(&format!("{uuid} start write mute 1"));
-            }
+            Self::Unmute { uuid } => add(&format!("{uuid} stop")),
             Self::Record { uuid, action, path } => {
                 add(&format!("{uuid} {} {path}", action.verb()));
                 if let RecordAction::Start { limit: Some(limit) } = action {

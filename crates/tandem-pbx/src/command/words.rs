@@ -253,7 +253,7 @@ impl VariableName {
 }
 
 word! {
-    /// The value of a channel variable; line ends, quotes and separators are carried as they are.
+    /// The value of a channel variable, one line; quotes and separators are carried as they are.
     VariableValue
 }
 
@@ -261,14 +261,15 @@ impl VariableValue {
     /// Longest value.
     pub const LIMIT: usize = 16 << 10;
 
-    /// The value `text`, up to 16 KiB, empty to unset the variable. NUL is refused. `${` is carried as `$ {`, for a
-    /// dialplan that uses the variable would run what stands there.
+    /// The value `text`, up to 16 KiB, empty to unset the variable. NUL is refused. Other control characters become
+    /// blanks, for some variables end in SIP headers, where a line end begins another one. `${` is carried as `$ {`,
+    /// for a dialplan that uses the variable would run what stands there.
     pub fn new(text: &str) -> Result<Self, CommandError> {
         if text.is_empty() {
             return Ok(Self("".into()));
         }
         check("the variable's value", text, Self::LIMIT, |c| c != '\0')?;
-        Ok(Self(text.replace("${", "$ {").into()))
+        Ok(Self(text.replace(char::is_control, " ").replace("${", "$ {").into()))
     }
 }
 
@@ -380,6 +381,8 @@ mod tests {
         MediaPath::new("/var/lib/freeswitch/tmp/13bc6df5-dbf8_0.tmp.r8").unwrap();
         DialString::new("user/1000@example.net,user/1001@example.net|sofia/gateway/t/49").unwrap();
         assert_eq!(VariableValue::new("${x}").unwrap().as_str(), "$ {x}");
+        let header = VariableValue::new("a\r\nX-Evil: 1\tb").unwrap();
+        assert_eq!(header.as_str(), "a  X-Evil: 1 b");
         assert_eq!(
             AppArgs::with_variables("default ${domain} 1").unwrap().as_str(),
             "default ${domain} 1"

@@ -28,7 +28,7 @@ const GRACE: Duration = Duration::from_secs(5);
 pub(super) struct Outgoing {
     pub(super) bytes: Vec<u8>,
     pub(super) what: What,
-    /// When it is no longer worth writing.
+    /// When it is no longer worth writing, and an order is given up.
     pub(super) until: Instant,
 }
 
@@ -44,7 +44,7 @@ pub(super) enum What {
 pub(super) struct Order {
     ticket: Ticket,
     form: ReplyForm,
-    /// How long the result may take once it is written.
+    /// How long the result may take, with the waiting before it is written.
     timeout: Duration,
     kept: bool,
     submitted: Instant,
@@ -56,6 +56,7 @@ pub(super) struct Order {
 #[derive(Debug)]
 pub(super) struct Awaited {
     what: What,
+    written: Instant,
     due: Instant,
     /// The bytes of a command that is written again after an outage.
     again: Option<Vec<u8>>,
@@ -150,19 +151,28 @@ impl Link {
                 None if self.phase == Phase::Up => self.waiting.pop_front(),
                 None => None,
             };
-            let Some(Outgoing { bytes, what, .. }) = next else { break };
+            let Some(Outgoing { bytes, what, until }) = next else { break };
+            let mut due = now + SwitchCommand::TIMEOUT;
+            if let What::Order(order) = &what {
+                if until <= now {
+                    self.reply(order.ticket, Err(SwitchError::Busy));
+                    continue;
+                }
+                due = due.min(until);
+            }
             self.out.extend_from_slice(&bytes);
             let again = match &what {
                 What::Order(order) => {
                     if let Some(job) = &order.job {
-                        let Order { ticket, form, timeout, .. } = *order;
-                        self.jobs.insert(job.clone(), Job { ticket, form, due: now + timeout });
+                        let Order { ticket, form, timeout, submitted, .. } = *order;
+                        let due = submitted + timeout;
+                        self.jobs.insert(job.clone(), Job { ticket, form, due });
                     }
                     order.kept.then_some(bytes)
                 }
                 _ => None,
             };
-            self.wire.push_back(Awaited { what, due: now + SwitchCommand::TIMEOUT, again });
+            self.wire.push_back(Awaited { what, written: now, due, again });
         }
     }
 
@@ -211,13 +221,13 @@ impl Link {
     pub(super) fn orders_due(&self) -> impl Iterator<Item = Instant> {
         let wire = self.wire.iter().map(|awaited| awaited.due);
         let jobs = self.jobs.values().map(|job| job.due);
-        let waiting = self.waiting.iter().take(1).map(|order| order.until);
+        let waiting = self.waiting.iter().map(|order| order.until).min();
         let kept = self.kept.iter().map(|order| order.until).min();
         wire.chain(jobs).chain(waiting).chain(kept)
     }
 
-    /// Gives up on what is overdue. A command whose reply does not come is given up after 5 s, its reply swallowed
-    /// when it comes after all; when it does not come for another 5 s, the connection is.
+    /// Gives up on what is overdue. A command whose reply does not come is given up 5 s after it was ordered, its reply
+    /// swallowed when it comes after all; when it does not come within 10 s of its writing, the connection is.
     pub(super) fn give_up_due(&mut self, now: Instant) {
         let mut hangs = false;
         for at in 0..self.wire.len() {
@@ -225,7 +235,7 @@ impl Link {
             if awaited.due > now {
                 continue;
             }
-            awaited.due = now + GRACE;
+            awaited.due = (now + GRACE).max(awaited.written + SwitchCommand::TIMEOUT + GRACE);
             awaited.again = None;
             match std::mem::replace(&mut awaited.what, What::Overdue) {
                 What::Overdue => hangs = true,
@@ -249,11 +259,15 @@ impl Link {
                 self.reply(job.ticket, Err(SwitchError::TimedOut));
             }
         }
-        while self.waiting.front().is_some_and(|order| order.until <= now) {
-            match self.waiting.pop_front().map(|order| order.what) {
-                Some(What::Order(order)) => self.reply(order.ticket, Err(SwitchError::Busy)),
-                Some(What::Step(_)) => hangs = true, // Goodbye could not be said.
-                Some(What::Overdue) | None => {}
+        // What was kept during an outage stands in front and may wait longer.
+        if self.waiting.iter().any(|order| order.until <= now) {
+            for waiting in std::mem::take(&mut self.waiting) {
+                match waiting.what {
+                    _ if waiting.until > now => self.waiting.push_back(waiting),
+                    What::Order(order) => self.reply(order.ticket, Err(SwitchError::Busy)),
+                    What::Step(_) => hangs = true, // Goodbye could not be said.
+                    What::Overdue => {}
+                }
             }
         }
         self.give_up_kept(now);

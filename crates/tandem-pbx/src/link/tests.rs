@@ -582,6 +582,35 @@ fn what_waits_is_bounded() {
 }
 
 #[test]
+fn an_orders_time_includes_its_waiting() {
+    let mut world = World::up(&[]);
+    for _ in 0..33 {
+        world.order(&SwitchCommand::Park { uuid: uuid(A) });
+    }
+    world.run(secs(4));
+    let written = world.feed(&result("+OK\n").repeat(32));
+    assert_eq!((written.len(), world.outcomes().len()), (1, 32));
+    world.run(Duration::from_millis(1_001));
+    assert_eq!(world.outcomes(), [outcome(33, "TimedOut")]);
+    // The switch has had one second of its ten.
+    world.run(Duration::from_millis(8_900));
+    assert_eq!(world.link.poll_action(), None);
+    world.run(Duration::from_millis(100));
+    assert_eq!(world.link.poll_action(), Some(LinkAction::Close));
+
+    // What was kept during an outage stands in front, and holds nobody up.
+    let mut world = World::new();
+    for _ in 0..40 {
+        world.order(&hang_up(A));
+    }
+    world.come_up(&[A]);
+    world.order(&SwitchCommand::Park { uuid: uuid(A) });
+    world.run(Duration::from_millis(5_001));
+    let park = world.outcomes().into_iter().find(|(ticket, _)| *ticket == 41);
+    assert_eq!(park, Some(outcome(41, "Busy")));
+}
+
+#[test]
 fn a_call_may_ring_as_long_as_it_was_told_to() {
     let mut world = World::up(&[]);
     let call = world.order(&originate(30));

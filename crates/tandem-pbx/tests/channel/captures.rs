@@ -8,9 +8,12 @@ use std::{
 use tandem_call::{
     FilePlayback, HangupCause, SignalCommand, SignalEvent, TransferKind, TransferOutcome,
 };
-use tandem_pbx::{ChannelEvent, ChannelEventKind, ChannelSettings, EventHeaders, ForkEvent};
+use tandem_pbx::{
+    ChannelEvent, ChannelEventKind, ChannelSettings, EventHeaders, ForkEvent, ForkModule, ForkPlan,
+    ForkSource,
+};
 
-use crate::world::{World, completed, hung_up, refused, secs, settings};
+use crate::world::{World, completed, fork_plan, hung_up, refused, secs, settings};
 
 fn directory(name: &str) -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/data/freeswitch")).join(name)
@@ -81,7 +84,13 @@ fn decode(value: &str) -> String {
 /// A call on the channel of the recording that is up.
 fn talking_on(events: &[ChannelEvent]) -> World {
     let own = events.first().expect("the recording holds events").uuid.clone();
-    let mut world = World::new(ChannelSettings { uuid: own, answered: true, ..settings() });
+    let module = events.iter().find_map(|event| match event.kind {
+        ChannelEventKind::Fork { module, .. } => Some(module),
+        _ => None,
+    });
+    let module = module.unwrap_or(ForkModule::AudioFork);
+    let fork = ForkSource::Ours(Box::new(ForkPlan { module, back: None, ..fork_plan() }));
+    let mut world = World::new(ChannelSettings { uuid: own, answered: true, fork, ..settings() });
     world.command(SignalCommand::Answer);
     world.take_events();
     world.lines.clear();

@@ -152,6 +152,8 @@ fn each_control_is_an_order() {
         (Control::StopPlaying, "uuid_break OWN all"),
         (Control::Mute(Direction::Write), "uuid_audio OWN start write mute 1"),
         (Control::Unmute, "uuid_audio OWN stop"),
+        (Control::EndMute(Direction::Read), "uuid_audio OWN start read mute 0"),
+        (Control::EndMute(Direction::Write), "uuid_audio OWN start write mute 0"),
         (
             Control::SetVariable {
                 name: VariableName::new("agent_x").unwrap(),

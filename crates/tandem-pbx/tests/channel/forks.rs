@@ -2,11 +2,11 @@
 
 use tandem_call::{FilePlayback, HangupCause, SignalCommand, SignalEvent, TransferKind};
 use tandem_pbx::{
-    ChannelEventKind, ChannelNote, ChannelSettings, Extension, ForkEvent, ForkModule, ForkSource,
-    MediaPath, SwitchError,
+    ChannelEventKind, ChannelNote, ChannelOrder, ChannelSettings, Extension, ForkEvent, ForkModule,
+    ForkPlan, ForkSource, MediaPath, SwitchError,
 };
 
-use crate::world::{World, hung_up, millis, ok, refused, secs, settings};
+use crate::world::{World, fork_plan, hung_up, millis, ok, refused, secs, settings};
 
 const STOP: &str = "uuid_audio_fork OWN stop";
 
@@ -195,6 +195,62 @@ fn a_fork_of_another_name_is_not_ours() {
 }
 
 #[test]
+fn a_nameless_loss_is_of_another_fork_while_our_audio_comes() {
+    for lost in [closed(), failed()] {
+        let mut world = World::talking();
+        world.media(true);
+        world.fork(lost);
+        assert_eq!(world.orders, [ChannelOrder::ProbeMedia]);
+        world.run(millis(400));
+        world.media(true); // More audio has come.
+        world.run(secs(60));
+        assert!(world.take_lines().is_empty());
+        assert!(world.notes.is_empty(), "{:?}", world.notes);
+        // Ours is still watched over.
+        world.media(false);
+        world.run(millis(400));
+        assert_eq!(world.take_short_lines()[0], STOP);
+    }
+}
+
+#[test]
+fn a_nameless_loss_is_ours_where_no_more_audio_comes() {
+    let mut world = World::talking();
+    world.media(true);
+    world.fork(closed());
+    world.run(millis(650));
+    assert!(world.take_lines().is_empty());
+    world.run(millis(50));
+    assert_eq!(world.take_short_lines(), [STOP], "our end has not noticed");
+    world.run(millis(100));
+    world.media(true);
+    world.take_lines();
+
+    world.fork(closed());
+    world.media(false);
+    assert_eq!(world.take_short_lines(), [STOP], "both ends say so");
+}
+
+#[test]
+fn a_nameless_loss_during_a_hold_proves_nothing() {
+    let mut world = World::talking();
+    world.media(true);
+    world.own(ChannelEventKind::Held);
+    world.fork(closed());
+    world.run(secs(60));
+    assert!(world.take_lines().is_empty());
+}
+
+#[test]
+fn a_fork_of_another_module_is_not_ours() {
+    let mut world = World::talking();
+    let module = ForkModule::AudioStream;
+    world.own(ChannelEventKind::Fork { module, bug: None, event: closed() });
+    world.run(secs(1));
+    assert!(world.take_lines().is_empty());
+}
+
+#[test]
 fn a_websocket_that_closes_before_the_hang_up_is_told_is_no_fault() {
     let mut world = World::talking();
     world.fork(ForkEvent::Connected);
@@ -207,6 +263,12 @@ fn a_websocket_that_closes_before_the_hang_up_is_told_is_no_fault() {
     assert_eq!(world.take_lines(), [""; 0]);
     assert_eq!(world.take_events(), [hung_up(HangupCause::NormalClearing)]);
     assert!(world.notes.is_empty(), "{:?}", world.notes);
+}
+
+/// A call whose module plays nothing by itself.
+fn talking_by_files() -> World {
+    let plan = ForkPlan { back: None, ..fork_plan() };
+    World::talking_with(ChannelSettings { fork: ForkSource::Ours(Box::new(plan)), ..settings() })
 }
 
 fn file(id: &str, path: &str) -> ForkEvent {
@@ -231,7 +293,7 @@ fn playback(of: &[FilePlayback]) -> Vec<SignalEvent> {
 
 #[test]
 fn files_are_played_in_order_and_told_of() {
-    let mut world = World::talking();
+    let mut world = talking_by_files();
     world.fork(file("1", "/tmp/x_0.tmp.r8"));
     world.fork(file("2", "/tmp/x_1.tmp.r8"));
     assert_eq!(
@@ -259,7 +321,7 @@ fn files_are_played_in_order_and_told_of() {
 
 #[test]
 fn a_file_that_does_not_begin_has_failed() {
-    let mut world = World::talking();
+    let mut world = talking_by_files();
     world.fork(file("1", "/tmp/x_0.tmp.r8"));
     world.next_answer("uuid_broadcast", refused("invalid uuid"));
     world.fork(file("2", "/tmp/x_1.tmp.r8"));
@@ -294,7 +356,7 @@ fn a_file_that_does_not_begin_has_failed() {
 
 #[test]
 fn breaking_off_ends_all_files() {
-    let mut world = World::talking();
+    let mut world = talking_by_files();
     for id in ["1", "2", "3"] {
         world.fork(file(id, &format!("/tmp/x_{id}.tmp.r8")));
     }
@@ -321,7 +383,7 @@ fn breaking_off_ends_all_files() {
 
 #[test]
 fn files_that_wait_are_bounded_and_none_plays_into_a_transfer() {
-    let mut world = World::talking();
+    let mut world = talking_by_files();
     for id in 0..40 {
         world.fork(file(&id.to_string(), &format!("/tmp/x_{id}.tmp.r8")));
     }
@@ -335,4 +397,16 @@ fn files_that_wait_are_bounded_and_none_plays_into_a_transfer() {
         &world.take_events()[..],
         [SignalEvent::Playback(FilePlayback::Failed { id: 41, .. })]
     ));
+}
+
+#[test]
+fn files_of_another_fork_are_not_played() {
+    let mut world = World::talking();
+    world.fork(file("1", "/tmp/x_0.tmp.r8"));
+    assert!(world.take_lines().is_empty(), "our module plays what it is sent");
+    let mut world = talking_by_files();
+    let event = file("1", "/tmp/x_0.tmp.r8");
+    world.own(ChannelEventKind::Fork { module: ForkModule::AudioStream, bug: None, event });
+    assert!(world.take_lines().is_empty(), "it is of another module");
+    assert!(world.take_events().is_empty() && world.notes.is_empty());
 }

@@ -1,11 +1,16 @@
 //! The event socket is lost, and comes back.
 
 use tandem_call::{HangupCause, SignalCommand, SignalEvent, TransferKind};
-use tandem_pbx::{ChannelLink, ChannelNotice, ForkEvent, SwitchError};
+use tandem_pbx::{
+    ChannelEventKind, ChannelLink, ChannelNote, ChannelNotice, Control, ForkEvent, SwitchCommand,
+    SwitchError, Word,
+};
 
 use crate::{
     answering::annotate,
-    world::{OWN, STRANGER, TARGET, World, completed, hung_up, ok, refused, secs, settings, uuid},
+    world::{
+        OWN, STRANGER, TARGET, World, completed, hung_up, millis, ok, refused, secs, settings, uuid,
+    },
 };
 
 const DUMP: &str = "uuid_dump OWN json";
@@ -143,6 +148,204 @@ fn what_happened_meanwhile_is_asked_for() {
     world.run(secs(1));
     assert_eq!(world.take_lines().len(), 2);
     assert!(world.take_events().is_empty());
+}
+
+fn taken_over() -> [SignalEvent; 2] {
+    [SignalEvent::TakenOver, hung_up(HangupCause::NormalClearing)]
+}
+
+/// A call whose channel is found in this state, running that, after a time in which nothing was heard of it.
+fn found(mut world: World, link: ChannelLink, state: &str, app: &str) -> World {
+    if link == ChannelLink::Alive {
+        world.link_lost();
+    }
+    let said = dump(&[("Channel-State", state), ("variable_current_application", app)]);
+    world.next_answer("uuid_dump", said);
+    world.link(link);
+    world
+}
+
+#[test]
+fn a_channel_that_was_moved_meanwhile_is_taken_over() {
+    for link in [ChannelLink::Alive, ChannelLink::Lagged] {
+        for app in ["ivr", "echo", "conference", "bridge", "voicemail"] {
+            let mut world = found(World::talking(), link, "CS_EXECUTE", app);
+            assert_eq!(world.take_events(), taken_over(), "{app}");
+            let lines = world.take_short_lines();
+            assert!(lines.contains(&"uuid_audio_fork OWN stop".to_owned()), "{lines:?}");
+            assert!(!lines.iter().any(|line| line.starts_with("uuid_kill")), "{lines:?}");
+        }
+        for app in ["park", "socket", "playback", "speak", "set", "answer"] {
+            let mut world = found(World::talking(), link, "CS_EXECUTE", app);
+            assert!(world.take_events().is_empty(), "{app}");
+        }
+        // The switch parks by itself, and still names what ran before.
+        let mut world = found(World::talking(), link, "CS_PARK", "echo");
+        assert!(world.take_events().is_empty());
+    }
+}
+
+#[test]
+fn what_a_doubtful_channel_begins_tells_where_it_is() {
+    // On its way from one application to the next, or named after what was played to it.
+    for (state, app) in
+        [("CS_ROUTING", "park"), ("CS_EXECUTE", "playback"), ("CS_EXECUTE", "socket")]
+    {
+        let mut world = found(World::talking(), ChannelLink::Alive, state, app);
+        world.executed("playback");
+        assert!(world.take_events().is_empty(), "{state} {app}");
+        world.executed("ivr");
+        assert_eq!(world.take_events(), taken_over(), "{state} {app}");
+
+        let mut world = found(World::talking(), ChannelLink::Alive, state, app);
+        world.executed("park");
+        world.executed("ivr");
+        assert!(world.take_events().is_empty(), "it waits: what it runs now it runs there");
+    }
+    let mut world = found(World::talking(), ChannelLink::Alive, "CS_EXECUTE", "park");
+    world.executed("ivr");
+    assert!(world.take_events().is_empty(), "it waits");
+
+    // Taken out of its waiting before, and where to was missed.
+    let mut world = World::talking();
+    world.own(ChannelEventKind::Unparked);
+    let mut world = found(world, ChannelLink::Alive, "CS_EXECUTE", "playback");
+    world.executed("playback");
+    assert_eq!(world.take_events(), taken_over());
+}
+
+#[test]
+fn a_conference_of_ours_is_no_taking_over() {
+    let join = || Control::JoinConference {
+        conference: Word::new("room").unwrap(),
+        profile: Word::new("default").unwrap(),
+    };
+    // Begun before the event socket was lost, or while it was.
+    for begun in [true, false] {
+        let mut world = World::talking();
+        let orders = world.channel.control(join()).unwrap();
+        assert!(matches!(orders.last(), Some(SwitchCommand::TransferInline { .. })));
+        if begun {
+            world.own(ChannelEventKind::Unparked);
+            world.executed("conference");
+        }
+        let mut world = found(world, ChannelLink::Alive, "CS_EXECUTE", "conference");
+        assert!(world.take_events().is_empty());
+        world.executed("park");
+        let mut world = found(world, ChannelLink::Alive, "CS_EXECUTE", "conference");
+        assert_eq!(world.take_events(), taken_over(), "another one");
+    }
+}
+
+#[test]
+fn who_is_elsewhere_than_handed_over_to_is_taken_over() {
+    let mut world = World::talking();
+    world.hold_back("uuid_transfer");
+    world.transfer(TransferKind::Ivr, "main");
+    let mut world = found(world, ChannelLink::Alive, "CS_EXECUTE", "conference");
+    let events = world.take_events();
+    assert!(matches!(events[0], SignalEvent::Transfer(_)), "{events:?}");
+    assert_eq!(events[1..], taken_over());
+}
+
+#[test]
+fn a_question_that_a_busy_switch_leaves_open_is_asked_again() {
+    let elsewhere = || dump(&[("variable_current_application", "echo")]);
+    for error in [SwitchError::Busy, SwitchError::TimedOut] {
+        let mut world = World::talking();
+        world.link_lost();
+        world.next_answer("uuid_dump", Err(error.clone()));
+        world.link(ChannelLink::Alive);
+        assert_eq!(world.take_short_lines(), [DUMP]);
+        world.run(millis(1_999));
+        assert!(world.take_lines().is_empty(), "the switch is given time");
+        world.next_answer("uuid_dump", elsewhere());
+        world.run(millis(1_002));
+        assert_eq!(world.take_short_lines()[0], DUMP);
+        assert_eq!(world.take_events(), taken_over());
+
+        // Also about the leg it is connected with.
+        let mut world = World::talking();
+        world.next_answer("uuid_dump", dump(&[("Other-Leg-Unique-ID", STRANGER)]));
+        world.next_answer("uuid_dump", Err(error));
+        world.link(ChannelLink::Lagged);
+        world.take_lines();
+        world.next_answer("uuid_dump", elsewhere());
+        world.run(secs(3));
+        assert_eq!(world.take_events(), taken_over());
+    }
+}
+
+#[test]
+fn a_question_is_not_asked_for_ever() {
+    let mut world = World::talking();
+    world.hold_back("uuid_dump");
+    world.link(ChannelLink::Lagged);
+    for _ in 0..5 {
+        assert_eq!(world.take_short_lines(), [DUMP]);
+        world.answer("uuid_dump", Err(SwitchError::TimedOut));
+        world.run(secs(3));
+    }
+    assert_eq!(world.take_short_lines(), [DUMP]);
+    assert!(world.notes.is_empty());
+    world.answer("uuid_dump", Err(SwitchError::Busy));
+    world.run(secs(60));
+    assert!(world.take_lines().is_empty());
+    let given_up =
+        |note: &ChannelNote| matches!(note, ChannelNote::Refused { command: "uuid_dump", .. });
+    assert!(world.notes.iter().any(given_up), "{:?}", world.notes);
+
+    // Missed again, it is asked anew.
+    world.link(ChannelLink::Lagged);
+    assert_eq!(world.take_short_lines(), [DUMP]);
+    world.answer("uuid_dump", Err(SwitchError::Busy));
+    world.run(secs(3));
+    assert_eq!(world.take_short_lines(), [DUMP]);
+}
+
+#[test]
+fn a_question_waits_until_the_caller_is_handed_over() {
+    let mut world = World::talking();
+    world.next_answer("uuid_dump", Err(SwitchError::Busy));
+    world.link(ChannelLink::Lagged);
+    world.hold_back("uuid_transfer");
+    world.transfer(TransferKind::Ivr, "main");
+    world.take_lines();
+    world.run(secs(4));
+    assert!(world.take_lines().is_empty(), "on its way it would still say that it waits");
+    world.answer("uuid_transfer", refused("no such place"));
+    world.failure();
+    world.take_lines();
+    world.run(secs(2));
+    assert_eq!(world.take_short_lines(), [DUMP]);
+}
+
+#[test]
+fn a_question_is_not_asked_again_without_a_link_or_a_call() {
+    for error in [SwitchError::Unknown, SwitchError::Down] {
+        let mut world = World::talking();
+        world.next_answer("uuid_dump", Err(error));
+        world.link(ChannelLink::Lagged);
+        world.take_lines();
+        world.run(secs(10));
+        assert!(world.take_lines().is_empty());
+    }
+    let mut world = World::talking();
+    world.next_answer("uuid_dump", Err(SwitchError::Busy));
+    world.link(ChannelLink::Lagged);
+    world.link_lost();
+    world.take_lines();
+    world.run(secs(10));
+    assert!(world.take_lines().is_empty());
+
+    let mut world = World::talking();
+    world.next_answer("uuid_dump", Err(SwitchError::Busy));
+    world.link(ChannelLink::Lagged);
+    world.hold_back("uuid_kill");
+    world.hang_up();
+    world.take_lines();
+    world.run(secs(10));
+    assert!(!world.take_lines().iter().any(|line| line.starts_with("uuid_dump")));
 }
 
 #[test]

@@ -178,6 +178,12 @@ impl World {
         self.own(ChannelEventKind::Fork { module, bug: None, event });
     }
 
+    /// Our end of the websocket opened, or audio has come by it; or it was lost.
+    pub(crate) fn media(&mut self, attached: bool) {
+        self.channel.handle_media(self.now, attached);
+        self.settle();
+    }
+
     pub(crate) fn link(&mut self, link: ChannelLink) {
         self.channel.handle_link(self.now, link);
         self.settle();

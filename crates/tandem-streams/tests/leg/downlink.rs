@@ -294,7 +294,10 @@ fn a_duck_loses_nothing_and_is_apart_from_a_pause() {
     assert!(before == &said[..so_far]);
     assert!(after == &said[said.len() - after.len()..], "it goes on, to the end");
     let apart = heard.len().abs_diff(said.len());
-    assert!(apart <= 320, "where it fell silent, by our clock to two ticks of the channel: {apart}");
+    assert!(
+        apart <= 320,
+        "where it fell silent, by our clock to two ticks of the channel: {apart}"
+    );
     // A clear ends a duck, and the cut is where it fell silent.
     world.say(2, PCM8, &bytes(&numbers(1_000, 8_000)));
     world.run(millis(400));

@@ -94,8 +94,8 @@ pub(crate) enum AskedError {
 pub(crate) enum Spell {
     /// On hold.
     Hold,
-    /// Silenced.
-    Mute,
+    /// One of the two is silenced.
+    Mute(Direction),
 }
 
 /// A control to be carried out.
@@ -108,7 +108,7 @@ pub(crate) struct Planned {
     /// It goes on, until this long after.
     pub(crate) begins: Option<(Spell, Duration)>,
     /// It ends what went on.
-    pub(crate) ends: Option<Spell>,
+    pub(crate) ends: &'static [Spell],
 }
 
 /// What a control may need to know of its call.
@@ -147,7 +147,7 @@ impl Planned {
                 Self::new(Control::Hold, json!({ "status": "on hold", "seconds": span.as_secs() }))
                     .beginning(Spell::Hold, span)
             }
-            Asked::Resume {} => Self::plain(Control::Resume).ending(Spell::Hold),
+            Asked::Resume {} => Self::plain(Control::Resume).ending(&[Spell::Hold]),
             Asked::Park {} => Self::plain(Control::Park),
             Asked::ValetPark { lot } => {
                 let slots = chosen("parking lot", &lot, tools.lots.keys(), tools.lots.get(&lot))?;
@@ -184,9 +184,9 @@ impl Planned {
                 };
                 let span = spell(seconds)?;
                 let done = json!({ "status": "muted", "who": who, "seconds": span.as_secs() });
-                Self::new(Control::Mute(direction), done).beginning(Spell::Mute, span)
+                Self::new(Control::Mute(direction), done).beginning(Spell::Mute(direction), span)
             }
-            Asked::Unmute {} => Self::plain(Control::Unmute).ending(Spell::Mute),
+            Asked::Unmute {} => Self::plain(Control::Unmute).ending(&Spell::MUTES),
             Asked::Record { action } => record(action, about)?,
             Asked::SetVariable { name, value } => {
                 let name = variable(&name, tools)?;
@@ -229,7 +229,7 @@ impl Planned {
     }
 
     fn new(control: Control, done: Value) -> Self {
-        Self { control, done, begins: None, ends: None }
+        Self { control, done, begins: None, ends: &[] }
     }
 
     fn plain(control: Control) -> Self {
@@ -240,17 +240,20 @@ impl Planned {
         Self { begins: Some((spell, span)), ..self }
     }
 
-    fn ending(self, spell: Spell) -> Self {
-        Self { ends: Some(spell), ..self }
+    fn ending(self, ends: &'static [Spell]) -> Self {
+        Self { ends, ..self }
     }
 }
 
 impl Spell {
-    /// What ends it.
+    /// The caller's silence, and the agent's.
+    const MUTES: [Self; 2] = [Self::Mute(Direction::Read), Self::Mute(Direction::Write)];
+
+    /// What ends it, and nothing else.
     pub(crate) fn end(self) -> Control {
         match self {
             Self::Hold => Control::Resume,
-            Self::Mute => Control::Unmute,
+            Self::Mute(direction) => Control::EndMute(direction),
         }
     }
 }

@@ -6,13 +6,13 @@ use std::{
     time::Duration,
 };
 
-use tandem_call::{SignalCommand, SignalEvent};
-use tandem_exchange::{Exchange, ForkReport, Refused};
+use tandem_call::{HangupCause, SignalCommand, SignalEvent};
+use tandem_exchange::{Elsewhere, Exchange, ForkReport, Refused, Signalling, TakenFork};
 use tandem_media::SampleRate;
 use tandem_pbx::{
-    CallerIdentity, Channel, ChannelInput, ChannelSettings, ChannelUuid, CommandError, Extension,
-    ForkName, ForkSource, ForkStart, LinkState, OutboundChannel, Switch, SwitchCommand,
-    TransferPlan, Word, follow,
+    CallerIdentity, Cause, Channel, ChannelInput, ChannelSettings, ChannelUuid, CommandError,
+    Extension, ForkModule, ForkName, ForkSource, ForkStart, OutboundChannel, Switch, SwitchCommand,
+    TransferLeg, TransferPlan, Word, follow,
 };
 use tandem_streams::{
     Arrival, AuthenticatedAs, ForkRefusal, ForkStream, Metadata as ForkMetadata, StreamShape,
@@ -24,8 +24,10 @@ use super::{
     fork_settings::{FORK_NAME, ForkSettings, module_of},
     given_back::give_back,
     handover::{self, Control},
-    side::{ChannelSide, ChannelSignalling, LoneFork},
-    tools::{ChannelTools, LiveChannel},
+    lone::{LoneFork, switch_to_come},
+    side::{ChannelSide, ChannelSignalling},
+    tools::{ChannelTools, Controllable, LiveChannel},
+    whereabouts::{self, is_up},
 };
 /// Reports and orders of one call that may wait.
 const QUEUE: usize = 256;
@@ -44,6 +46,8 @@ enum Expected {
         inputs: Option<mpsc::Sender<ChannelInput>>,
         /// The fork is ours, and its URL holds a token for this channel: no other credential opens it.
         signed: bool,
+        /// What the switch said of its codec when it was answered: better than what was known when its URL was made.
+        codec: Option<SampleRate>,
     },
     /// Something that is to be said to it.
     Announcement(oneshot::Sender<(ForkStream, StreamShape)>),
@@ -187,7 +191,8 @@ impl Calls {
                 tracing::warn!(peer = %arrival.peer, "a fork without its call's own token is refused");
                 arrival.refuse(ForkRefusal::NotWanted, "this call's fork has a token of its own");
             }
-            Some(Expected::Call { reports, inputs, .. }) => {
+            Some(Expected::Call { reports, inputs, codec, .. }) => {
+                let shape = StreamShape { codec: codec.unwrap_or(shape.codec), ..shape };
                 let report = ForkReport::Connected { stream: arrival.stream, shape };
                 if reports.try_send(report).is_err() {
                     tracing::warn!(call, "a fork came for a call that takes nothing more");
@@ -220,6 +225,8 @@ impl Calls {
             None => None,
         };
         let mut facts = Facts::of_fork(&arrival, metadata);
+        let waiting = uuid.clone().zip(linked.clone());
+        let alone = uuid.clone();
         let taken = match (uuid, linked) {
             (Some(uuid), Some(switch)) => {
                 if let Ok(reply) = switch.execute(SwitchCommand::Dump { uuid: uuid.clone() }).await
@@ -240,7 +247,8 @@ impl Calls {
                     self.follow(begun, Some(Control { switch, watch, held: None }));
                 })
             }
-            (Some(_), None) if inner.switches.iter().any(is_up) => {
+            // One that is not connected may be the one that knows it.
+            (Some(_), None) if !inner.switches.is_empty() && inner.switches.iter().all(is_up) => {
                 Err(Refused::NoRoute("no connected switch knows the channel".into()))
             }
             _ => {
@@ -250,7 +258,7 @@ impl Calls {
                         "no connected switch knows this fork's channel: it can't be transferred, nor hung up with a cause"
                     );
                 }
-                self.start_alone(&name, facts, shape.rate)
+                self.start_alone(&name, alone, facts, &shape)
             }
         };
         match taken {
@@ -263,7 +271,37 @@ impl Calls {
                     Refused::Elsewhere(_) | Refused::NoRoute(_) => ForkRefusal::NotWanted,
                 };
                 arrival.refuse(refusal, &refused.to_string());
+                if let Some((uuid, switch)) = waiting {
+                    self.send_away(&switch, uuid, &refused).await;
+                }
             }
+        }
+    }
+
+    /// Has the switch take back a channel that its dialplan answered, and that would wait in silence for a call.
+    async fn send_away(&self, switch: &Switch, uuid: ChannelUuid, refused: &Refused) {
+        if let Some(to) = self.fallback() {
+            let (uuid, to) = (uuid.clone(), to.clone());
+            let transfer = SwitchCommand::Transfer { uuid, leg: TransferLeg::Own, to };
+            match switch.execute(transfer).await {
+                Ok(_) => return,
+                Err(error) => {
+                    tracing::warn!(%error, "a refused call can't be sent to the fallback");
+                }
+            }
+        }
+        let cause = match refused {
+            Refused::AgentBusy => HangupCause::UserBusy,
+            Refused::NoRoom { .. } => HangupCause::NormalCircuitCongestion,
+            Refused::NoRoute(_) => HangupCause::UnallocatedNumber,
+            Refused::Elsewhere(Elsewhere::HangUp(cause)) => *cause,
+            Refused::Elsewhere(Elsewhere::Place(_)) => HangupCause::NormalTemporaryFailure,
+        };
+        let hang_up = SwitchCommand::HangUp { uuid, cause: Cause::from(cause) };
+        if let Err(error) = switch.execute(hang_up).await
+            && !error.is_no_such_channel()
+        {
+            tracing::warn!(%error, "a refused call can't be hung up");
         }
     }
 
@@ -279,19 +317,8 @@ impl Calls {
         let signed = matches!(fork, ForkSource::Ours(_));
         let (reports, taken_reports) = mpsc::channel(QUEUE);
         let (inputs, taken_inputs) = mpsc::channel(QUEUE);
-        let settings = ChannelSettings {
-            uuid: uuid.clone(),
-            answered: facts.answered,
-            caller: CallerIdentity {
-                number: facts.from.number.clone(),
-                name: facts.from.name.clone(),
-            },
-            fork,
-            transfers: Arc::clone(&inner.transfers),
-            carried: facts.carried.clone(),
-            fallback: inner.settings.fallback.clone(),
-            seed: fastrand::u64(..),
-        };
+        let (caller, carried) = (facts.caller(), facts.carried.clone());
+        let settings = self.channel_settings(uuid, facts.answered, caller, fork, carried);
         let mut call = facts.into_call(
             uuid.to_string(),
             rate,
@@ -303,8 +330,12 @@ impl Calls {
         let transfers = Arc::clone(&inner.transfers);
         let live = LiveChannel::new(uuid, inputs.clone(), transfers, taken.transfer);
         let controllable = inner.tools.add(taken.id, live);
-        let place =
-            Expected::Call { reports: reports.clone(), inputs: Some(inputs.clone()), signed };
+        let place = Expected::Call {
+            reports: reports.clone(),
+            inputs: Some(inputs.clone()),
+            signed,
+            codec: None,
+        };
         self.expected().insert(uuid.to_string(), place);
         let address = vec![("at".to_owned(), inner.settings.base.clone())];
         let annotate = SignalCommand::Annotate { variables: address };
@@ -338,6 +369,7 @@ impl Calls {
         let side = ChannelSide {
             calls: self.clone(),
             switch: switch.clone(),
+            channel: settings.uuid.clone(),
             language,
             reports,
             inputs,
@@ -349,21 +381,109 @@ impl Calls {
         });
     }
 
-    /// Starts a call of which nothing but its fork is known.
-    fn start_alone(&self, name: &str, facts: Facts, rate: SampleRate) -> Result<(), Refused> {
+    /// Starts a call of which nothing but its fork is known, and which may be the channel `uuid`.
+    fn start_alone(
+        &self,
+        name: &str,
+        uuid: Option<ChannelUuid>,
+        facts: Facts,
+        shape: &StreamShape,
+    ) -> Result<(), Refused> {
         let (reports, taken_reports) = mpsc::channel(QUEUE);
         let signalling = Arc::new(LoneFork::new(reports.downgrade()));
-        let mut call = facts.into_call(name.to_owned(), rate, signalling, taken_reports);
+        let caller = facts.caller();
+        let orders = Arc::clone(&signalling) as Arc<dyn Signalling>;
+        let mut call = facts.into_call(name.to_owned(), shape.rate, orders, taken_reports);
         call.stream_clear.clone_from(&self.0.settings.stream_clear);
-        self.0.exchange.take_fork(call)?;
-        let place = Expected::Call { reports: reports.clone(), inputs: None, signed: false };
+        let taken = self.0.exchange.take_fork(call)?;
+        let place =
+            Expected::Call { reports: reports.clone(), inputs: None, signed: false, codec: None };
         self.expected().insert(name.to_owned(), place);
         let (calls, name) = (self.clone(), name.to_owned());
+        let module = module_of(shape.dialect);
         tokio::spawn(async move {
+            let controlled = match uuid {
+                Some(uuid) => tokio::select! {
+                    () = reports.closed() => None,
+                    switch = switch_to_come(&calls.0.switches, &uuid) => {
+                        let reports = reports.clone();
+                        let lone = Lone { uuid, caller, module, taken, signalling, reports };
+                        calls.follow_late(lone, switch).await
+                    }
+                },
+                None => None,
+            };
             reports.closed().await;
+            if let Some((controllable, inputs)) = controlled {
+                drop(controllable);
+                inputs.send(ChannelInput::Release).await.ok();
+            }
             calls.forget(&name, &reports);
         });
         Ok(())
+    }
+
+    /// Has the channel of a lone fork followed, which `switch` has turned out to know.
+    async fn follow_late(
+        &self,
+        lone: Lone,
+        switch: Switch,
+    ) -> Option<(Controllable, mpsc::Sender<ChannelInput>)> {
+        let Lone { uuid, caller, module, taken, signalling, reports } = lone;
+        let dump = switch.execute(SwitchCommand::Dump { uuid: uuid.clone() }).await.ok()?.dump()?;
+        let watch = switch.watch(uuid.clone()).ok()?;
+        let fork = ForkSource::Dialplan { module, bug: Word::new(FORK_NAME).ok() };
+        let carried = Facts::of_channel(&dump, &self.0.settings).carried;
+        let settings = self.channel_settings(&uuid, true, caller, fork, carried);
+        let (inputs, taken_inputs) = mpsc::channel(QUEUE);
+        let transfers = Arc::clone(&self.0.transfers);
+        let live = LiveChannel::new(&uuid, inputs.clone(), transfers, taken.transfer);
+        let controllable = self.0.tools.add(taken.id, live);
+        if let Some(Expected::Call { inputs: place, .. }) = self.expected().get_mut(uuid.as_str()) {
+            *place = Some(inputs.clone());
+        }
+        signalling.follow(inputs.clone());
+        let address = vec![("at".to_owned(), self.0.settings.base.clone())];
+        let annotate = SignalCommand::Annotate { variables: address };
+        inputs.try_send(ChannelInput::Command(annotate)).ok(); // Room: it is among the first.
+        tracing::info!(%uuid, switch = switch.name(), "the channel of a fork is found");
+        let begun = Begun {
+            settings,
+            language: taken.language,
+            longest: taken.longest,
+            reports,
+            inputs: inputs.clone(),
+            taken_inputs,
+        };
+        self.follow(begun, Some(Control { switch, watch, held: None }));
+        Some((controllable, inputs))
+    }
+
+    fn channel_settings(
+        &self,
+        uuid: &ChannelUuid,
+        answered: bool,
+        caller: CallerIdentity,
+        fork: ForkSource,
+        carried: Vec<(String, String)>,
+    ) -> ChannelSettings {
+        ChannelSettings {
+            uuid: uuid.clone(),
+            answered,
+            caller,
+            fork,
+            transfers: Arc::clone(&self.0.transfers),
+            carried,
+            fallback: self.0.settings.fallback.clone(),
+            seed: fastrand::u64(..),
+        }
+    }
+
+    /// Forks of the call of `channel` that come from now on find it with a codec of this rate.
+    pub(super) fn correct_codec(&self, channel: &ChannelUuid, rate: SampleRate) {
+        if let Some(Expected::Call { codec, .. }) = self.expected().get_mut(channel.as_str()) {
+            *codec = Some(rate);
+        }
     }
 
     /// Expects no fork of a call any more, unless the channel has another call by now.
@@ -378,16 +498,7 @@ impl Calls {
 
     /// The switch that knows `uuid`, of those whose event socket is up.
     async fn switch_of(&self, uuid: &ChannelUuid) -> Option<Switch> {
-        for switch in &self.0.switches {
-            if is_up(switch)
-                && let Ok(reply) =
-                    switch.execute(SwitchCommand::Exists { uuid: uuid.clone() }).await
-                && reply.flag()
-            {
-                return Some(switch.clone());
-            }
-        }
-        None
+        whereabouts::switch_of(&self.0.switches, uuid).await
     }
 
     /// Forks the leg `uuid`, which is to hear something; the socket comes out of what is returned.
@@ -445,6 +556,16 @@ impl Calls {
     }
 }
 
+/// A call of which nothing but its fork is known, and what follows its channel needs.
+struct Lone {
+    uuid: ChannelUuid,
+    caller: CallerIdentity,
+    module: ForkModule,
+    taken: TakenFork,
+    signalling: Arc<LoneFork>,
+    reports: mpsc::Sender<ForkReport>,
+}
+
 /// A call that has begun, and whose channel is not followed yet.
 struct Begun {
     settings: ChannelSettings,
@@ -453,8 +574,4 @@ struct Begun {
     reports: mpsc::Sender<ForkReport>,
     inputs: mpsc::Sender<ChannelInput>,
     taken_inputs: mpsc::Receiver<ChannelInput>,
-}
-
-fn is_up(switch: &Switch) -> bool {
-    matches!(switch.state(), LinkState::Up(_))
 }

@@ -183,6 +183,7 @@ fn socket(
     let host = if outbound.ip().is_unspecified() {
         url_host(&freeswitch.url).to_owned()
     } else {
+        // Not in brackets: the application takes all in front of the last colon for the host, and looks it up.
         outbound.ip().to_string()
     };
     begin(

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use tandem_call::Party;
 use tandem_exchange::{ForkCall, ForkReport, Signalling};
 use tandem_media::SampleRate;
-use tandem_pbx::EventHeaders;
+use tandem_pbx::{CallerIdentity, EventHeaders};
 use tandem_streams::{Arrival, Metadata as ForkMetadata};
 use tokio::sync::mpsc;
 
@@ -82,6 +82,11 @@ impl Facts {
         self.sip_call_id = switch.sip_call_id.or(self.sip_call_id.take());
     }
 
+    /// Who calls, as the channel shows it to others.
+    pub(super) fn caller(&self) -> CallerIdentity {
+        CallerIdentity { number: self.from.number.clone(), name: self.from.name.clone() }
+    }
+
     pub(super) fn into_call(
         self,
         channel: String,
@@ -105,12 +110,25 @@ impl Facts {
 
 /// The rate of the channel's codec; before the answer that of the codec offered first.
 fn codec_rate(headers: &EventHeaders) -> SampleRate {
-    let known = headers.get("Channel-Read-Codec-Rate").and_then(|rate| rate.parse().ok());
-    // CORE_PCM_MODULE.PCMU@8000h@20i@64000b,mod_opus.opus@48000h@20i@0b@1c
-    let offered = headers.variable("ep_codec_string").and_then(|codecs| {
-        codecs.split(',').next()?.split('@').find_map(|part| part.strip_suffix('h')?.parse().ok())
-    });
-    known.or(offered).and_then(SampleRate::from_hz).unwrap_or(SampleRate::Hz8000)
+    let offered = headers.variable("ep_codec_string").and_then(offered_rate);
+    known_rate(headers).or_else(|| SampleRate::from_hz(offered?)).unwrap_or(SampleRate::Hz8000)
+}
+
+/// The rate of the channel's codec, if it is known and one of ours.
+pub(super) fn known_rate(headers: &EventHeaders) -> Option<SampleRate> {
+    SampleRate::from_hz(headers.get("Channel-Read-Codec-Rate")?.parse().ok()?)
+}
+
+/// The rate of the audio of the first of some codecs, such as
+/// `CORE_PCM_MODULE.PCMU@8000h@20i@64000b,mod_opus.opus@48000h@20i@0b@1c`.
+fn offered_rate(codecs: &str) -> Option<usize> {
+    let mut parts = codecs.split(',').next()?.split('@');
+    let codec = parts.next()?;
+    let name = codec.rsplit('.').next().unwrap_or(codec);
+    if name.eq_ignore_ascii_case("G722") {
+        return Some(16_000); // Its clock runs at 8000 (RFC 3551 section 4.5.2), and so it is listed.
+    }
+    parts.find_map(|part| part.strip_suffix('h')?.parse().ok())
 }
 
 /// Headers that are carried, and the bytes of each.
@@ -125,4 +143,30 @@ fn carried(headers: &EventHeaders) -> Vec<(String, String)> {
         .take(MOST_CARRIED)
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rate_is_that_of_the_audio() {
+        use SampleRate::{Hz8000, Hz16000, Hz48000};
+        let rate = |headers: &[(&str, &str)]| {
+            codec_rate(&EventHeaders::from_pairs(headers.iter().copied()))
+        };
+        let offers = "variable_ep_codec_string";
+        for (codecs, expected) in [
+            ("CORE_PCM_MODULE.PCMU@8000h@20i@64000b,mod_opus.opus@48000h@20i@0b@1c", Hz8000),
+            ("mod_opus.opus@48000h@20i@2c", Hz48000),
+            ("mod_spandsp.G722@8000h@20i@64000b,CORE_PCM_MODULE.PCMU@8000h@20i@64000b", Hz16000),
+            ("G722@8000h@20i@64000b", Hz16000),
+            ("mod_speex.speex@32000h@20i", Hz8000),
+            ("", Hz8000),
+        ] {
+            assert_eq!(rate(&[(offers, codecs)]), expected, "{codecs}");
+        }
+        let taken = ("Channel-Read-Codec-Rate", "8000");
+        assert_eq!(rate(&[taken, (offers, "G722@8000h@20i@64000b")]), Hz8000);
+    }
 }

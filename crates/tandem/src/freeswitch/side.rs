@@ -2,12 +2,12 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use tandem_call::{FilePlayback, HangupCause, SignalCommand, SignalEvent, TransferOutcome};
+use tandem_call::{FilePlayback, SignalCommand, SignalEvent};
 use tandem_exchange::{Announcement, ForkReport, NotAnnounced, Signalling};
-use tandem_pbx::{CallSide, ChannelInput, ChannelUuid, Switch};
+use tandem_pbx::{CallSide, ChannelInput, ChannelUuid, EventHeaders, Switch};
 use tokio::sync::mpsc;
 
-use super::calls::Calls;
+use super::{calls::Calls, facts::known_rate};
 
 /// Words about files of one announcement that may wait.
 const FILES: usize = 16;
@@ -25,7 +25,7 @@ impl ChannelSignalling {
         Self { inputs }
     }
 
-    fn send(&self, input: ChannelInput) {
+    pub(super) fn send(&self, input: ChannelInput) {
         if let Err(mpsc::error::TrySendError::Full(_)) = self.inputs.try_send(input) {
             tracing::error!("a channel does not keep up with its call's orders: one is lost");
         }
@@ -41,43 +41,9 @@ impl Signalling for ChannelSignalling {
         tracing::debug!(why, "the fork is gone");
         self.send(ChannelInput::Media { attached: false });
     }
-}
 
-/// The signalling of a call of which nothing but its fork is known: it is up, and over when the fork is.
-pub(crate) struct LoneFork {
-    reports: mpsc::WeakSender<ForkReport>,
-}
-
-impl LoneFork {
-    pub(crate) fn new(reports: mpsc::WeakSender<ForkReport>) -> Self {
-        Self { reports }
-    }
-
-    fn tell(&self, event: SignalEvent) {
-        if let Some(reports) = self.reports.upgrade() {
-            reports.try_send(ForkReport::Signal(event)).ok(); // Full: the call is told by the end of its fork.
-        }
-    }
-}
-
-impl Signalling for LoneFork {
-    fn order(&self, command: SignalCommand) {
-        match command {
-            SignalCommand::Answer => self.tell(SignalEvent::Answered),
-            SignalCommand::Reject { cause } | SignalCommand::HangUp { cause } => {
-                self.tell(SignalEvent::HungUp { cause });
-            }
-            SignalCommand::Transfer { .. } => {
-                let reason = "the switch's event socket is not connected".to_owned();
-                let failed = TransferOutcome::Failed { status: None, reason };
-                self.tell(SignalEvent::Transfer(failed));
-            }
-            SignalCommand::Annotate { .. } | SignalCommand::BreakPlayback => {}
-        }
-    }
-
-    fn media_lost(&self, _why: &str) {
-        self.tell(SignalEvent::HungUp { cause: HangupCause::NormalClearing });
+    fn media_flows(&self) {
+        self.send(ChannelInput::Media { attached: true });
     }
 }
 
@@ -85,6 +51,7 @@ impl Signalling for LoneFork {
 pub(super) struct ChannelSide {
     pub(super) calls: Calls,
     pub(super) switch: Switch,
+    pub(super) channel: ChannelUuid,
     /// Of the agent, for announcements.
     pub(super) language: String,
     pub(super) reports: mpsc::Sender<ForkReport>,
@@ -136,5 +103,15 @@ impl CallSide for ChannelSide {
     fn stop_announcing(&mut self, leg: &ChannelUuid) {
         self.announcements.remove(leg);
         self.calls.forget_announcement(&self.switch, leg);
+    }
+
+    fn probe_media(&mut self) {
+        self.reports.try_send(ForkReport::Probe).ok(); // Full: it is taken for broken.
+    }
+
+    fn answered(&mut self, headers: &EventHeaders) {
+        if let Some(rate) = known_rate(headers) {
+            self.calls.correct_codec(&self.channel, rate);
+        }
     }
 }

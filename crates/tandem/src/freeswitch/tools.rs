@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use tandem_call::{CallId, ToolCall, ToolOutcome, TransferRoutes};
 use tandem_exchange::{NotedTools, ToolReply, Tools};
 use tandem_pbx::{
-    ChannelInput, ChannelUuid, Control, ControlError, ControlFailure, ControlOutcome, Reply,
-    SwitchError, TransferPlan,
+    ChannelInput, ChannelUuid, Control, ControlError, ControlFailure, ControlOutcome, Direction,
+    Reply, SwitchError, TransferPlan,
 };
 use tokio::{
     runtime::Handle,
@@ -59,11 +59,12 @@ pub(crate) struct LiveChannel {
     spells: Mutex<Spells>,
 }
 
-/// What waits to end the hold and the muting of a channel.
+/// What waits to end the hold of a channel, and the muting of either side.
 #[derive(Default)]
 struct Spells {
     hold: Option<AbortHandle>,
-    mute: Option<AbortHandle>,
+    caller_mute: Option<AbortHandle>,
+    agent_mute: Option<AbortHandle>,
 }
 
 /// A call's channel can be controlled for as long as this is kept.
@@ -173,7 +174,8 @@ impl LiveChannel {
         let mut spells = self.spells.lock().unwrap_or_else(PoisonError::into_inner);
         let slot = match spell {
             Spell::Hold => &mut spells.hold,
-            Spell::Mute => &mut spells.mute,
+            Spell::Mute(Direction::Read) => &mut spells.caller_mute,
+            Spell::Mute(Direction::Write) => &mut spells.agent_mute,
         };
         if let Some(old) = std::mem::replace(slot, end) {
             old.abort();
@@ -183,8 +185,9 @@ impl LiveChannel {
 
 impl Drop for LiveChannel {
     fn drop(&mut self) {
-        self.set_end(Spell::Hold, None);
-        self.set_end(Spell::Mute, None);
+        for spell in [Spell::Hold, Spell::Mute(Direction::Read), Spell::Mute(Direction::Write)] {
+            self.set_end(spell, None);
+        }
     }
 }
 
@@ -218,10 +221,8 @@ impl Ordered {
             let ending = end_later(Arc::downgrade(&channel), spell, span);
             channel.set_end(spell, Some(runtime.spawn(ending).abort_handle()));
         }
-        if let Some(spell) = ends
-            && outcome.is_ok()
-        {
-            channel.set_end(spell, None);
+        if outcome.is_ok() {
+            ends.iter().for_each(|spell| channel.set_end(*spell, None));
         }
         reply.send(match outcome {
             Ok(said) => told(&control, done, &said),

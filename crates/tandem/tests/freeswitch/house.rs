@@ -126,6 +126,8 @@ pub(crate) struct Setup {
     pub(crate) targets: Vec<String>,
     /// More lines of `[freeswitch.transfer]`.
     pub(crate) transfer: String,
+    /// There is another switch, which is never reached.
+    pub(crate) unreachable: bool,
 }
 
 impl Default for Setup {
@@ -137,6 +139,7 @@ impl Default for Setup {
             max_calls: 200,
             targets: Vec::new(),
             transfer: String::new(),
+            unreachable: false,
         }
     }
 }
@@ -189,6 +192,11 @@ impl House {
             stage.dial_string(),
             setup.transfer
         );
+        if setup.unreachable {
+            config += &format!(
+                "[freeswitch.switches.away]\naddress = \"127.0.0.1:9\"\npassword_file = {password:?}\n"
+            );
+        }
         if setup.linked {
             config += &format!(
                 "[freeswitch.switches.main]\naddress = \"{}\"\npassword_file = {password:?}\n",

@@ -14,6 +14,8 @@ pub(crate) mod handing_over;
 pub(crate) mod modules;
 #[path = "stories/operator.rs"]
 pub(crate) mod operator;
+#[path = "stories/orphans.rs"]
+pub(crate) mod orphans;
 #[path = "stories/outage.rs"]
 pub(crate) mod outage;
 #[path = "stories/places.rs"]

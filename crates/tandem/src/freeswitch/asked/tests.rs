@@ -247,7 +247,10 @@ fn hold_and_mute_end_by_themselves() {
     let begins = |name, arguments| read(name, arguments).unwrap().begins;
     assert_eq!(begins("pbx_hold", json!({})), Some((Spell::Hold, Duration::from_secs(60))));
     let mute = json!({ "who": "caller", "seconds": 5 });
-    assert_eq!(begins("pbx_mute", mute), Some((Spell::Mute, Duration::from_secs(5))));
-    assert_eq!(read("pbx_resume", json!({})).unwrap().ends, Some(Spell::Hold));
-    assert_eq!(read("pbx_unmute", json!({})).unwrap().ends, Some(Spell::Mute));
+    let caller = Spell::Mute(Direction::Read);
+    assert_eq!(begins("pbx_mute", mute), Some((caller, Duration::from_secs(5))));
+    assert_eq!(caller.end(), Control::EndMute(Direction::Read));
+    assert_eq!(read("pbx_resume", json!({})).unwrap().ends, [Spell::Hold]);
+    let agent = Spell::Mute(Direction::Write);
+    assert_eq!(read("pbx_unmute", json!({})).unwrap().ends, [caller, agent]);
 }

@@ -260,6 +260,11 @@ fn addresses_are_those_that_the_switch_can_reach() {
         ),
         ("outbound = [\"[::1]:8085\"]\n", "::1:8085", "127.0.0.1:5060"),
         (
+            "outbound = [\"[2001:db8::5]:8084\"]\n[sip]\nlisten = [\"udp:[2001:db8::5]:5066\"]\ntrusted = [\"2001:db8::1\"]\n",
+            "2001:db8::5:8084",
+            "[2001:db8::5]:5066",
+        ),
+        (
             "[sip]\nlisten = [\"tcp:10.0.0.9:5070\"]\ntrusted = [\"10.0.0.5\"]\n",
             "127.0.0.1:8084",
             "10.0.0.9:5070;transport=tcp",

@@ -188,12 +188,38 @@ async fn a_hold_ends_by_itself_once() {
 
     // The call is over: nobody is left to end it for.
     let called = world.call("pbx_mute", json!({ "who": "caller" }));
-    world
-        .expect(Control::Mute(tandem_pbx::Direction::Read), Err(SwitchError::Unknown.into()))
-        .await;
+    world.expect(Control::Mute(Direction::Read), Err(SwitchError::Unknown.into())).await;
     assert!(matches!(called.outcome().await, ToolOutcome::Failed(_)));
     world.controllable = None;
     assert!(world.inputs.recv().await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_mute_ends_at_its_own_time() {
+    let mut world = World::new();
+    let start = Instant::now();
+    for (who, seconds, direction) in
+        [("caller", 20, Direction::Read), ("agent", 60, Direction::Write)]
+    {
+        let called = world.call("pbx_mute", json!({ "who": who, "seconds": seconds }));
+        world.expect(Control::Mute(direction), said("+OK")).await;
+        called.outcome().await;
+    }
+    world.expect(Control::EndMute(Direction::Read), said("+OK")).await;
+    assert_eq!(start.elapsed().as_secs(), 20);
+    world.expect(Control::EndMute(Direction::Write), said("+OK")).await;
+    assert_eq!(start.elapsed().as_secs(), 60);
+
+    // Ended by the model, neither is ended again.
+    for who in ["caller", "agent"] {
+        drop(world.call("pbx_mute", json!({ "who": who, "seconds": 20 })));
+        world.control().await.1.send(said("+OK")).unwrap();
+    }
+    let called = world.call("pbx_unmute", json!({}));
+    world.expect(Control::Unmute, said("+OK")).await;
+    called.outcome().await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(world.inputs.try_recv().is_err());
 }
 
 #[tokio::test(start_paused = true)]

@@ -65,6 +65,27 @@ pub(crate) fn fallen_back(theatre: &Theatre) {
     house.finish(1);
 }
 
+/// A fork comes while the event socket is away: once that is back, the call has a channel like any other.
+pub(crate) fn linked_late(theatre: &Theatre) {
+    let mut house = theatre.house(&Setup::default());
+    if !house.module_plays() {
+        return house.finish(0);
+    }
+    house.link.close();
+    house.daemon.wait_for_log("event socket is down");
+    let line = house.call_by("100", Way::Park);
+    super::handing_over::fork(&mut house, &line, TOKEN);
+    line.hear();
+    line.hear_the_end();
+    house.link.open();
+    house.daemon.wait_for_log("the channel of a fork is found");
+    house.variable(&line.uuid, "tandem_agent", |agent| agent == "reception");
+    line.phone.press("#");
+    assert_eq!(house.ended(&line.uuid), "NORMAL_CLEARING");
+    assert_eq!(house.record(&line.uuid)["end_reason"], "caller_goodbye");
+    house.finish(1);
+}
+
 /// The dialplan's own fork cannot be started again: the call ends.
 pub(crate) fn of_the_dialplan(theatre: &Theatre) {
     let mut house = theatre.house(&Setup::default());

@@ -112,6 +112,56 @@ pub(crate) fn by_fork_of_a_stranger(theatre: &Theatre) {
     house.finish(1);
 }
 
+/// Forks that start no call: their channels were answered, and are not left to wait in silence.
+pub(crate) fn by_fork_in_vain(theatre: &Theatre) {
+    let mut house = theatre.house(&Setup::default());
+    let unknown = house.call_by("555", Way::Park);
+    fork_to("555", &mut house, &unknown, TOKEN);
+    assert_eq!(house.ended(&unknown.uuid), "UNALLOCATED_NUMBER");
+    let rejected = house.call_by("201", Way::Park);
+    fork_to("201", &mut house, &rejected, TOKEN);
+    assert_eq!(house.ended(&rejected.uuid), "CALL_REJECTED");
+
+    let first = house.call_by("103", Way::Park);
+    fork_to("103", &mut house, &first, TOKEN);
+    first.hear();
+    let second = house.call_by("103", Way::Park);
+    fork_to("103", &mut house, &second, TOKEN);
+    assert_eq!(house.ended(&second.uuid), "USER_BUSY");
+    first.phone.hang_up("NORMAL_CLEARING");
+    house.ended(&first.uuid);
+    house.finish(1);
+}
+
+/// The same where somebody else is there for the callers.
+pub(crate) fn by_fork_in_vain_with_a_fallback(theatre: &Theatre) {
+    let setup = Setup { fallback: Some("1000 XML default"), ..Setup::default() };
+    let mut house = theatre.house(&setup);
+    let line = house.call_by("555", Way::Park);
+    fork_to("555", &mut house, &line, TOKEN);
+    house.variable(&line.uuid, "current_application", |app| app == "echo");
+    line.phone.hang_up("NORMAL_CLEARING");
+    house.ended(&line.uuid);
+    house.finish(0);
+}
+
+/// No switch that can be asked knows the channel, but another might: the fork is taken at its word.
+pub(crate) fn by_fork_of_another_switch(theatre: &Theatre) {
+    let setup = Setup { unreachable: true, ..Setup::default() };
+    let mut house = theatre.house(&setup);
+    if !house.module_plays() {
+        return house.finish(0);
+    }
+    let line = house.call_by("100", Way::Park);
+    let named = "00000000-0000-4000-8000-000000000000";
+    fork_as(named, "100", &mut house, &line, TOKEN);
+    line.hear();
+    line.phone.hang_up("NORMAL_CLEARING");
+    house.ended(&line.uuid);
+    assert_eq!(house.record(named)["end_reason"], "caller_hangup");
+    house.finish(1);
+}
+
 /// Numbers that are not ours go back to the dialplan, which is told why and where to.
 pub(crate) fn given_back(theatre: &Theatre) {
     let mut house = theatre.house(&Setup { max_calls: 2, ..Setup::default() });
@@ -171,6 +221,11 @@ pub(crate) fn fork(house: &mut House, line: &Line, token: &str) {
 
 /// The same for the agent of another number.
 pub(crate) fn fork_to(number: &str, house: &mut House, line: &Line, token: &str) {
+    fork_as(&line.uuid, number, house, line, token);
+}
+
+/// The same in the name of the channel `named`.
+fn fork_as(named: &str, number: &str, house: &mut House, line: &Line, token: &str) {
     let (uuid, wire) = (&line.uuid, house.forks.address);
     let caller = NewCall::CALLER;
     let (command, path, back) = match house.module.as_str() {
@@ -180,9 +235,9 @@ pub(crate) fn fork_to(number: &str, house: &mut House, line: &Line, token: &str)
     };
     let name = if command == "uuid_audio_fork" { "tandem " } else { "" };
     let url = format!(
-        "ws://{wire}/freeswitch/{path}?call={uuid}&did={number}&rate=16000&back=16000&token={token}"
+        "ws://{wire}/freeswitch/{path}?call={named}&did={number}&rate=16000&back=16000&token={token}"
     );
-    let metadata = format!("{{\"uuid\":\"{uuid}\",\"caller\":\"{caller}\"}}");
+    let metadata = format!("{{\"uuid\":\"{named}\",\"caller\":\"{caller}\"}}");
     let line = format!("{command} {uuid} start {url} mono 16000 {name}'{metadata}'{back}");
     let uuid = uuid.clone();
     wait_until("the channel to wait", || {
