@@ -58,6 +58,7 @@ impl PhoneCall {
             payload_type: codec.static_payload_type().unwrap_or(96),
             opus: OpusParams::DEFAULT,
             telephone_event: Some(101),
+            telephone_event_hz: codec.clock_hz(),
             comfort_noise: Some(13),
             ptime: Ptime::MS20,
             direction: Direction::SendRecv,

@@ -209,6 +209,7 @@ pub fn leg(bytes: &[u8]) {
             payload_type: 0,
             opus: tandem_media::OpusParams::DEFAULT,
             telephone_event: Some(101),
+            telephone_event_hz: 8_000,
             comfort_noise: Some(13),
             ptime: Ptime::MS20,
             direction: Direction::SendRecv,

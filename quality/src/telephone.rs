@@ -270,6 +270,7 @@ pub(crate) fn leg(now: Instant, codec: Codec, uplink: AudioFormat) -> RtpLeg {
         payload_type: payload_type(codec),
         opus: OpusParams { fec: true, ..OpusParams::DEFAULT },
         telephone_event: Some(101),
+        telephone_event_hz: codec.clock_hz(),
         comfort_noise: Some(COMFORT_NOISE),
         ptime: Ptime::MS20,
         direction: Direction::SendRecv,

@@ -375,6 +375,7 @@ impl World {
             payload_type: 0,
             opus: tandem_media::OpusParams::DEFAULT,
             telephone_event: self.telephone_event,
+            telephone_event_hz: 8_000,
             comfort_noise: Some(13),
             ptime: Ptime::MS20,
             direction,

@@ -116,6 +116,8 @@ struct Announced {
     until: Instant,
     /// The peer has put us on hold meanwhile.
     held: bool,
+    /// The recording is to begin paused.
+    paused: bool,
 }
 
 impl CallRecording {
@@ -142,7 +144,7 @@ impl CallRecording {
     /// [`handle_leg`](Self::handle_leg) or [`handle_timeout`](Self::handle_timeout) says that it is over.
     pub(crate) fn answered(&mut self, now: Instant, leg: &mut impl MediaLeg) -> bool {
         let Some(consent) = &self.plan.consent else {
-            self.begin(now, leg);
+            self.begin(now, false, leg);
             return false;
         };
         let Some(speech) = consent.speech.get().map(Arc::clone) else {
@@ -153,12 +155,12 @@ impl CallRecording {
             return false;
         };
         if self.plan.from_answer {
-            self.begin(now, leg);
+            self.begin(now, false, leg);
         }
         leg.play(now, ANNOUNCEMENT, Consent::FORMAT, &speech);
         leg.end_item(now, ANNOUNCEMENT);
         let until = now + Consent::FORMAT.duration_of(speech.len()) + GRACE;
-        self.announcement = Some(Announced { until, held: false });
+        self.announcement = Some(Announced { until, held: false, paused: false });
         true
     }
 
@@ -215,22 +217,25 @@ impl CallRecording {
         (!waiting.held && now >= waiting.until).then(|| self.announced(now, false, leg))?
     }
 
-    /// What comes of a tool of [`RECORDING_TOOLS`].
+    /// What comes of a tool of [`RECORDING_TOOLS`]. While the announcement is heard the recording that follows is meant.
     pub(crate) fn carry_out(&mut self, now: Instant, call: &ToolCall) -> ToolOutcome {
-        let (status, message) = match (call.name.as_str(), &mut self.recording) {
-            (_, None) => return not_recorded(),
-            ("pause_recording", Some(recording)) => {
-                if recording.pause(now) {
-                    tracing::info!(call_id = self.call_id, "recording paused");
-                }
-                ("paused", "Nothing is kept now. Call resume_recording when that part is over.")
+        let pauses = call.name == "pause_recording";
+        let changed = match (&mut self.recording, &mut self.announcement) {
+            (Some(recording), _) if pauses => recording.pause(now),
+            (Some(recording), _) => recording.resume(now),
+            (None, Some(announcement)) => {
+                std::mem::replace(&mut announcement.paused, pauses) != pauses
             }
-            (_, Some(recording)) => {
-                if recording.resume(now) {
-                    tracing::info!(call_id = self.call_id, "recording goes on");
-                }
-                ("recording", "The call is recorded again.")
-            }
+            (None, None) => return not_recorded(),
+        };
+        if changed {
+            let message = if pauses { "recording paused" } else { "recording goes on" };
+            tracing::info!(call_id = self.call_id, "{message}");
+        }
+        let (status, message) = if pauses {
+            ("paused", "Nothing is kept now. Call resume_recording when that part is over.")
+        } else {
+            ("recording", "The call is recorded again.")
         };
         ToolOutcome::Answered(json!({ "status": status, "message": message }))
     }
@@ -249,9 +254,9 @@ impl CallRecording {
         whole: bool,
         leg: &mut impl MediaLeg,
     ) -> Option<Announcement> {
-        let Announced { held, .. } = self.announcement.take()?;
+        let Announced { held, paused, .. } = self.announcement.take()?;
         if whole {
-            self.begin(now, leg);
+            self.begin(now, paused, leg);
         } else if self.recording.is_none() {
             tracing::warn!(
                 call_id = self.call_id,
@@ -261,7 +266,7 @@ impl CallRecording {
         Some(Announcement { held })
     }
 
-    fn begin(&mut self, now: Instant, leg: &mut impl MediaLeg) {
+    fn begin(&mut self, now: Instant, paused: bool, leg: &mut impl MediaLeg) {
         let Some(done) = self.done.take() else { return };
         let (started, wall) = self.started;
         let order = RecordingOrder {
@@ -271,9 +276,12 @@ impl CallRecording {
             started_at: wall + now.saturating_duration_since(started),
             leg_rate: leg.format().rate(),
         };
-        let (recording, [heard, sent]) = self.plan.recorder.begin(order, move |report| {
+        let (mut recording, [heard, sent]) = self.plan.recorder.begin(order, move |report| {
             done.send(report).ok(); // Nobody keeps a record of this call any more.
         });
+        if paused {
+            recording.pause(now); // Before anything can be heard.
+        }
         leg.tap(heard, sent);
         self.recording = Some(recording);
     }
@@ -325,5 +333,72 @@ fn recording_record(report: &RecordingReport) -> RecordingRecord {
         ended: report.end.name(),
         error: report.error.clone(),
         expires_at: report.expires_at.map(rfc3339),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tandem_call::ToolCallId;
+    use tandem_media::{Codec, Law};
+    use tandem_rtp::{LegConfig, RtpLeg};
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn ask(recording: &mut CallRecording, now: Instant, tool: &str) -> serde_json::Value {
+        let call =
+            ToolCall { id: ToolCallId("1".into()), name: tool.into(), arguments: Ok(json!({})) };
+        match recording.carry_out(now, &call) {
+            ToolOutcome::Answered(answer) => answer["status"].clone(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_pause_asked_for_during_the_announcement_holds_from_the_first_sample() {
+        let directory = tempfile::tempdir().unwrap();
+        let consent = Consent::new("en", "This call is recorded.");
+        consent.speech.set(vec![0; 64_000].into()).unwrap();
+        let settings = RecordingSettings {
+            folder: directory.path().to_owned(),
+            keep_free: 0,
+            ..RecordingSettings::default()
+        };
+        let recorder = Recorder::start(1).unwrap();
+        let plan = RecordingPlan { recorder, settings, consent: Some(consent), from_answer: false };
+        for asked in [&["pause_recording"][..], &["pause_recording", "resume_recording"]] {
+            let now = Instant::now();
+            let config = LegConfig {
+                ssrc: 7,
+                first_sequence: 1,
+                first_timestamp: 0,
+                cname: "test".into(),
+                codec: Codec::PCMU,
+                uplink: AudioFormat::G711(Law::Mu),
+                media_timeout: 60 * SECOND,
+                seed: 1,
+            };
+            let mut leg = RtpLeg::new(now, 1_790_000_000 * SECOND, config);
+            let id = format!("call_{:032x}", asked.len());
+            let (mut recording, report) =
+                CallRecording::new(plan.clone(), &id, (now, SystemTime::now()));
+            assert_eq!(ask(&mut recording, now, "pause_recording"), "not_recorded");
+            assert!(recording.answered(now, &mut leg));
+            let is_paused = asked.len() == 1;
+            for tool in asked {
+                let status = if *tool == "pause_recording" { "paused" } else { "recording" };
+                assert_eq!(ask(&mut recording, now, tool), status);
+            }
+            let drained = LegEvent::PlayoutDrained { item: ANNOUNCEMENT };
+            let (_, over) = recording.handle_leg(now + 2 * SECOND, drained, &mut leg);
+            assert!(over.is_some() && !recording.is_announcing());
+            let begun = recording.recording.as_ref().expect("it has begun");
+            assert_eq!(begun.is_paused(), is_paused);
+            recording.end(now + 5 * SECOND);
+            let report = report.blocking_recv().unwrap();
+            let paused = if is_paused { 3 * SECOND } else { Duration::ZERO };
+            assert_eq!((report.duration, report.paused), (3 * SECOND, paused));
+        }
     }
 }

@@ -195,6 +195,7 @@ impl Call {
             payload_type: 0,
             opus: OpusParams::DEFAULT,
             telephone_event: Some(101),
+            telephone_event_hz: 8_000,
             comfort_noise: Some(13),
             ptime: Ptime::MS20,
             direction: Direction::SendRecv,

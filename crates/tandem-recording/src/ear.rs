@@ -85,7 +85,8 @@ impl Shared {
     }
 }
 
-/// Puts one side of a leg's audio into a ring. Takes no lock and allocates nothing; what has no room is dropped and counted.
+/// Puts one side of a leg's audio into a ring. Takes no lock and allocates nothing, but for more room once when the codec becomes a
+/// wider one; what has no room is dropped and counted.
 #[derive(Debug)]
 pub struct Ear {
     begin: Instant,
@@ -209,7 +210,11 @@ mod tests {
         ear.take_pcm(begin, SampleRate::Hz48000, &[0; 2_400]);
         assert_eq!(pieces(&mut receiver), [(0, 1_920), (20_000_000, 1_920), (40_000_000, 960)]);
         for n in 0..300 {
-            ear.take_bytes(begin + n * 20 * MS, AudioFormat::Pcm16(SampleRate::Hz8000), &[0; 320]);
+            ear.take_bytes(
+                begin + n * 20 * MS,
+                AudioFormat::Pcm16(SampleRate::Hz48000),
+                &[0; 1_920],
+            );
         }
         let kept = pieces(&mut receiver).len();
         assert!((200..300).contains(&kept));

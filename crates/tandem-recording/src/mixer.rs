@@ -15,6 +15,9 @@ const SLACK: u64 = 2;
 /// Frames handed on in one go.
 const BLOCK: usize = 960;
 
+/// The most of the time line that is handed on in a turn, in milliseconds: a long silence leaves the other recordings their turns.
+const TURN_MS: usize = 1_000;
+
 /// Which side of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Side {
@@ -34,6 +37,8 @@ pub(crate) struct Mixer {
     agent: Track,
     /// Frames handed on so far: the position from which on both tracks hold samples.
     handed_on: u64,
+    /// Where this turn is over.
+    turn_ends: u64,
     frames: Vec<i16>,
 }
 
@@ -45,6 +50,7 @@ impl Mixer {
             caller: Track::new(rate),
             agent: Track::new(rate),
             handed_on: 0,
+            turn_ends: 0,
             frames: Vec::with_capacity(2 * BLOCK),
         }
     }
@@ -54,19 +60,21 @@ impl Mixer {
         self.caller.line.late + self.agent.line.late
     }
 
-    /// Lays down a piece whose first sample belongs `at` nanoseconds after the beginning. Frames that are complete with it go to
-    /// `take`, interleaved.
-    pub(crate) fn put(
-        &mut self,
-        side: Side,
-        at: u64,
-        format: AudioFormat,
-        audio: &[u8],
-        take: &mut impl FnMut(&[i16]),
-    ) {
+    /// Begins a turn, in which at most a second is handed on.
+    pub(crate) fn begin_turn(&mut self) {
+        self.turn_ends = self.handed_on + self.samples_in(TURN_MS);
+    }
+
+    /// Makes room for a piece at `at`, far ahead though it may be, after silence of both: nothing before it is still to come. False:
+    /// not in this turn. Frames go to `take`, interleaved.
+    pub(crate) fn reach(&mut self, at: u64, take: &mut impl FnMut(&[i16])) -> bool {
         let place = position_of(at, self.rate);
-        // A piece far ahead, after silence of both: nothing before it is still to come.
-        self.hand_on(place.saturating_sub(self.window()), take);
+        self.hand_on(place.saturating_sub(self.samples_in(WINDOW_MS)), take)
+    }
+
+    /// Lays down a piece whose first sample belongs `at` nanoseconds after the beginning, which was [reached](Self::reach).
+    pub(crate) fn put(&mut self, side: Side, at: u64, format: AudioFormat, audio: &[u8]) {
+        let place = position_of(at, self.rate);
         let track = match side {
             Side::Caller => &mut self.caller,
             Side::Agent => &mut self.agent,
@@ -74,27 +82,38 @@ impl Mixer {
         track.put(place, format, audio);
     }
 
-    /// Hands on what is complete: what both sides have, and what one side did not send in time.
-    pub(crate) fn settle(&mut self, take: &mut impl FnMut(&[i16])) {
+    /// Hands on what is complete: what both sides have, what one side did not send in time, and, as nothing that belongs before
+    /// `quiet` nanoseconds is still to come, the silence until then. False: not all of it in this turn.
+    pub(crate) fn settle(&mut self, quiet: u64, take: &mut impl FnMut(&[i16])) -> bool {
         let (caller, agent) = (self.caller.end(), self.agent.end());
-        let late = caller.max(agent).saturating_sub(self.window());
-        self.hand_on(caller.min(agent).max(late), take);
+        let late = caller.max(agent).saturating_sub(self.samples_in(WINDOW_MS));
+        let quiet = position_of(quiet, self.rate);
+        self.hand_on(caller.min(agent).max(late).max(quiet), take)
     }
 
-    /// The recording ends `at` nanoseconds after the beginning, or where its audio ends: hands on all that is left.
-    pub(crate) fn finish(&mut self, at: Option<u64>, take: &mut impl FnMut(&[i16])) {
+    /// The recording ends `at` nanoseconds after the beginning, or where its audio ends: hands on what is left. False: not all of it
+    /// in this turn.
+    pub(crate) fn finish(&mut self, at: Option<u64>, take: &mut impl FnMut(&[i16])) -> bool {
         self.caller.finish_stretch();
         self.agent.finish_stretch();
         let end = at.map(|at| position_of(at, self.rate));
         let end = end.unwrap_or_else(|| self.caller.end().max(self.agent.end()));
-        self.hand_on(end, take);
+        self.hand_on(end, take)
     }
 
-    fn window(&self) -> u64 {
-        (self.rate.hz() / 1_000 * WINDOW_MS) as u64
+    fn samples_in(&self, millis: usize) -> u64 {
+        (self.rate.hz() / 1_000 * millis) as u64
     }
 
-    fn hand_on(&mut self, until: u64, take: &mut impl FnMut(&[i16])) {
+    /// Hands on the time line until there, or until the turn is over: false.
+    fn hand_on(&mut self, until: u64, take: &mut impl FnMut(&[i16])) -> bool {
+        let reached = until <= self.turn_ends;
+        let until = until.min(self.turn_ends);
+        for track in [&mut self.caller, &mut self.agent] {
+            if track.end() < until {
+                track.finish_stretch(); // Its end belongs before the silence.
+            }
+        }
         while self.handed_on < until {
             let left = usize::try_from(until - self.handed_on).unwrap_or(usize::MAX);
             self.frames.clear();
@@ -110,6 +129,7 @@ impl Mixer {
             self.agent.follow(self.handed_on);
             take(&self.frames);
         }
+        reached
     }
 }
 
@@ -280,16 +300,43 @@ mod tests {
         samples.iter().flat_map(|sample| sample.to_le_bytes()).collect()
     }
 
+    impl Mixer {
+        /// Puts a piece in as many turns as it takes.
+        fn lay(
+            &mut self,
+            side: Side,
+            at: u64,
+            format: AudioFormat,
+            audio: &[u8],
+            take: &mut impl FnMut(&[i16]),
+        ) {
+            self.begin_turn();
+            while !self.reach(at, take) {
+                self.begin_turn();
+            }
+            self.put(side, at, format, audio);
+            while !self.settle(0, take) {
+                self.begin_turn();
+            }
+        }
+
+        fn end(&mut self, at: Option<u64>, take: &mut impl FnMut(&[i16])) {
+            self.begin_turn();
+            while !self.finish(at, take) {
+                self.begin_turn();
+            }
+        }
+    }
+
     /// Frames of a mixer at 8 kHz to which `pieces` of PCM at 8 kHz were given and which ended after `ms`.
     fn mix(channels: Channels, pieces: &[(Side, u64, Vec<i16>)], ms: u64) -> (Vec<i16>, u64) {
         let mut mixer = Mixer::new(SampleRate::Hz8000, channels);
         let mut frames = Vec::new();
         for (side, at, samples) in pieces {
             let format = AudioFormat::Pcm16(SampleRate::Hz8000);
-            mixer.put(*side, at * MS, format, &pcm(samples), &mut |it| frames.extend(it));
-            mixer.settle(&mut |it| frames.extend(it));
+            mixer.lay(*side, at * MS, format, &pcm(samples), &mut |it| frames.extend(it));
         }
-        mixer.finish(Some(ms * MS), &mut |it| frames.extend(it));
+        mixer.end(Some(ms * MS), &mut |it| frames.extend(it));
         (frames, mixer.late())
     }
 
@@ -339,10 +386,10 @@ mod tests {
             frames += it.len() / 2;
             longest = longest.max(it.len());
         };
-        mixer.put(Side::Caller, 0, MU, &[0; 160], &mut count);
-        mixer.put(Side::Caller, 3_600_000 * MS, MU, &[0; 160], &mut count);
+        mixer.lay(Side::Caller, 0, MU, &[0; 160], &mut count);
+        mixer.lay(Side::Caller, 3_600_000 * MS, MU, &[0; 160], &mut count);
         assert!(mixer.caller.line.samples.len() < 40_000);
-        mixer.finish(None, &mut count);
+        mixer.end(None, &mut count);
         assert_eq!((frames, longest), (3_600 * 16_000 + 320, 2 * BLOCK));
     }
 
@@ -361,10 +408,9 @@ mod tests {
                 }
                 let format = AudioFormat::Pcm16(from);
                 let at = packet * 20 * MS;
-                mixer.put(Side::Caller, at, format, &pcm(&samples), &mut |it| frames.extend(it));
-                mixer.settle(&mut |it| frames.extend(it));
+                mixer.lay(Side::Caller, at, format, &pcm(&samples), &mut |it| frames.extend(it));
             }
-            mixer.finish(Some(800 * MS), &mut |it| frames.extend(it));
+            mixer.end(Some(800 * MS), &mut |it| frames.extend(it));
             let left: Vec<i16> = frames.iter().step_by(2).copied().collect();
             assert_eq!(left.len(), to.hz() * 4 / 5);
             let packet = to.hz() / 50;

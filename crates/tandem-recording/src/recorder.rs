@@ -16,7 +16,7 @@ use crate::{
     ear::Shared,
     random,
     ring::ring,
-    take::{Job, Take},
+    take::{Job, Take, Turn},
 };
 
 /// The rings are emptied so often.
@@ -101,8 +101,14 @@ fn write(jobs: &Receiver<Job>) {
         }
         let now = Instant::now();
         if now >= due {
-            takes.retain_mut(|take| !take.pump(now));
             due = now + TICK;
+            takes.retain_mut(|take| {
+                let turn = take.pump(now);
+                if turn == Turn::More {
+                    due = now; // It goes on when the others had their turns, and a new one may begin.
+                }
+                turn != Turn::Over
+            });
         }
     }
 }

@@ -12,10 +12,16 @@ pub(crate) const LONGEST: usize = 1_920;
 /// Seconds of a leg's audio that a ring has room for: a disk may stand still for so long.
 const SECONDS: usize = 4;
 
+/// A ring grows at most so often: from the lowest rate to the highest.
+const GROWTHS: usize = 3;
+
 /// The end of a ring that is on the frame path.
 #[derive(Debug)]
 pub(crate) struct PieceSender {
     ring: Producer<u8>,
+    /// The rate it has room for.
+    rate: SampleRate,
+    larger: Producer<Consumer<u8>>,
     /// A piece as it lies in the ring.
     piece: Vec<u8>,
 }
@@ -24,6 +30,9 @@ pub(crate) struct PieceSender {
 #[derive(Debug)]
 pub(crate) struct PieceReceiver {
     ring: Consumer<u8>,
+    /// Rings that follow this one.
+    larger: Consumer<Consumer<u8>>,
+    next: Option<Consumer<u8>>,
     head: Option<Head>,
     audio: Vec<u8>,
 }
@@ -37,13 +46,20 @@ pub(crate) struct Head {
     length: usize,
 }
 
-/// A ring for the audio of a leg of `rate`.
+/// A ring for the audio of a leg of `rate`. A piece of a higher rate makes it larger, which allocates that once.
 pub(crate) fn ring(rate: SampleRate) -> (PieceSender, PieceReceiver) {
-    let (sender, receiver) = RingBuffer::new(SECONDS * (2 * rate.hz() + 50 * HEADER));
+    let (sender, receiver) = RingBuffer::new(room(rate));
+    let (larger, follows) = RingBuffer::new(GROWTHS);
+    let piece = Vec::with_capacity(HEADER + LONGEST);
+    let audio = Vec::with_capacity(LONGEST);
     (
-        PieceSender { ring: sender, piece: Vec::with_capacity(HEADER + LONGEST) },
-        PieceReceiver { ring: receiver, head: None, audio: Vec::with_capacity(LONGEST) },
+        PieceSender { ring: sender, rate, larger, piece },
+        PieceReceiver { ring: receiver, larger: follows, next: None, head: None, audio },
     )
+}
+
+const fn room(rate: SampleRate) -> usize {
+    SECONDS * (2 * rate.hz() + 50 * HEADER)
 }
 
 impl PieceSender {
@@ -54,6 +70,9 @@ impl PieceSender {
         format: AudioFormat,
         write: impl FnOnce(&mut Vec<u8>),
     ) -> bool {
+        if format.rate().hz() > self.rate.hz() {
+            self.grow(format.rate());
+        }
         self.piece.clear();
         self.piece.extend_from_slice(&at.to_le_bytes());
         self.piece.extend_from_slice(&[code(format), 0, 0]);
@@ -63,6 +82,15 @@ impl PieceSender {
         self.piece[HEADER - 2..HEADER].copy_from_slice(&(length as u16).to_le_bytes());
         self.ring.push_entire_slice(&self.piece).is_ok()
     }
+
+    /// Goes on in a ring with room for `rate`; what is in the old one is read before.
+    #[cold]
+    fn grow(&mut self, rate: SampleRate) {
+        let (sender, receiver) = RingBuffer::new(room(rate));
+        if self.larger.push(receiver).is_ok() {
+            (self.ring, self.rate) = (sender, rate);
+        }
+    }
 }
 
 impl PieceReceiver {
@@ -70,7 +98,13 @@ impl PieceReceiver {
     pub(crate) fn head(&mut self) -> Option<Head> {
         if self.head.is_none() {
             let mut header = [0; HEADER];
-            self.ring.pop_entire_slice(&mut header).ok()?;
+            while self.ring.pop_entire_slice(&mut header).is_err() {
+                match self.next.take() {
+                    Some(next) => self.ring = next,
+                    // All of the old ring is there to be read when the next one is: looks once more.
+                    None => self.next = Some(self.larger.pop().ok()?),
+                }
+            }
             let [at @ .., format, low, high] = header;
             self.head = Some(Head {
                 at: u64::from_le_bytes(at),
@@ -132,6 +166,29 @@ mod tests {
             assert_eq!(receiver.take(), [code; 7]);
         }
         assert_eq!(receiver.head(), None);
+    }
+
+    #[test]
+    fn a_wider_codec_has_room_for_as_long() {
+        let (mut sender, mut receiver) = ring(SampleRate::Hz8000);
+        let mut sent = 0;
+        for rate in [SampleRate::Hz8000, SampleRate::Hz16000, SampleRate::Hz48000] {
+            // Nothing is read meanwhile.
+            for _ in 0..50 * SECONDS {
+                let format = AudioFormat::Pcm16(rate);
+                let audio = vec![7; 2 * rate.hz() / 50];
+                assert!(sender.send(sent, format, |out| out.extend(audio)), "{sent} at {rate:?}");
+                sent += 1;
+            }
+        }
+        let narrow = AudioFormat::Pcm16(SampleRate::Hz8000);
+        for came in 0..sent {
+            let head = receiver.head().unwrap();
+            assert_eq!((head.at, receiver.take().len()), (came, 2 * head.format.rate().hz() / 50));
+        }
+        assert_eq!(receiver.head(), None);
+        assert!(sender.send(sent, narrow, |out| out.extend([0; 320])), "it goes on where it is");
+        assert_eq!(receiver.head().map(|head| head.at), Some(sent));
     }
 
     #[test]

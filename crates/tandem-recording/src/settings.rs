@@ -98,6 +98,6 @@ pub struct RecordingOrder {
     pub begin: Instant,
     /// The same on the wall.
     pub started_at: SystemTime,
-    /// The rate of the leg: how much room its audio takes on the way to the writer.
+    /// The rate of the leg: how much room its audio takes on the way to the writer. A wider codec later gets more.
     pub leg_rate: SampleRate,
 }

@@ -25,6 +25,20 @@ use crate::{
 /// What was recorded is on its way to the disk after this at the latest: what a crash costs.
 const FLUSH: Duration = Duration::from_secs(1);
 
+/// Nothing that belongs so long before the present is still to come: while both sides say nothing, the file follows the clock.
+const QUIET: Duration = Duration::from_secs(5);
+
+/// How far a turn of a take went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// All that was there is taken.
+    Done,
+    /// There is more to do at once, when others had their turns.
+    More,
+    /// The recording is over and reported.
+    Over,
+}
+
 /// Tells the call what became of its recording.
 pub(crate) type Done = Box<dyn FnOnce(RecordingReport) + Send>;
 
@@ -51,6 +65,7 @@ impl Job {
 
 /// A recording that is being written.
 pub(crate) struct Take {
+    begin: Instant,
     job: Job,
     mixer: Mixer,
     file: OpenFile,
@@ -68,6 +83,8 @@ struct OpenFile {
     frames: u64,
     kept: u64,
     keep_free: u64,
+    /// A write failed: nothing more may be appended.
+    is_closed: bool,
     failure: Option<(RecordingEnd, String)>,
 }
 
@@ -97,7 +114,8 @@ impl Take {
             Ok(file) => {
                 let settings = &job.order.settings;
                 let mixer = Mixer::new(settings.rate, settings.channels);
-                Some(Self { job, mixer, file, path, flush_at: now + FLUSH })
+                let begin = job.order.begin;
+                Some(Self { begin, job, mixer, file, path, flush_at: now + FLUSH })
             }
             Err(error) => {
                 if let Some(path) = path {
@@ -109,42 +127,49 @@ impl Take {
         }
     }
 
-    /// Takes what came, and writes it now and then. True: it is over and reported.
-    pub(crate) fn pump(&mut self, now: Instant) -> bool {
+    /// Takes what came, a second of the time line at most, and writes it now and then.
+    pub(crate) fn pump(&mut self, now: Instant) -> Turn {
         let shared = &self.job.shared;
         let ended_at = shared.ended_at();
         let abandoned = ended_at.is_none() && Arc::strong_count(shared) == 1;
-        self.drain();
-        let Self { mixer, file, .. } = self;
-        let is_over = ended_at.is_some() || abandoned;
-        if is_over {
-            mixer.finish(ended_at, &mut |frames| file.push(frames));
-        } else {
-            mixer.settle(&mut |frames| file.push(frames));
-            if now >= self.flush_at {
-                self.flush_at = now + FLUSH;
-                file.flush();
-            }
-        }
-        let is_over = is_over || file.failure.is_some();
-        if is_over {
+        let ends = ended_at.is_some() || abandoned;
+        self.mixer.begin_turn();
+        let drained = self.drain();
+        let Self { begin, mixer, file, .. } = self;
+        let push = &mut |frames: &[i16]| file.push(frames);
+        let quiet = now.saturating_duration_since(*begin).saturating_sub(QUIET);
+        let done = drained
+            && if ends {
+                mixer.finish(ended_at, push)
+            } else {
+                mixer.settle(u64::try_from(quiet.as_nanos()).unwrap_or(u64::MAX), push)
+            };
+        if done && ends || file.failure.is_some() {
             self.finish();
+            return Turn::Over;
         }
-        is_over
+        if now >= self.flush_at || !done {
+            self.flush_at = now + FLUSH;
+            file.flush();
+        }
+        if done { Turn::Done } else { Turn::More }
     }
 
-    /// Takes the pieces of both sides in the order of time.
-    fn drain(&mut self) {
+    /// Takes the pieces of both sides in the order of time; false when some are left for the next turn.
+    fn drain(&mut self) -> bool {
         let Self { job: Job { caller, agent, .. }, mixer, file, .. } = self;
         loop {
             let (side, ring) = match (caller.head(), agent.head()) {
-                (None, None) => return,
+                (None, None) => return true,
                 (Some(left), Some(right)) if left.at > right.at => (Side::Agent, &mut *agent),
                 (Some(_), _) => (Side::Caller, &mut *caller),
                 (None, Some(_)) => (Side::Agent, &mut *agent),
             };
-            let Some(head) = ring.head() else { return };
-            mixer.put(side, head.at, head.format, ring.take(), &mut |frames| file.push(frames));
+            let Some(head) = ring.head() else { return true };
+            if !mixer.reach(head.at, &mut |frames| file.push(frames)) {
+                return false;
+            }
+            mixer.put(side, head.at, head.format, ring.take());
         }
     }
 
@@ -218,6 +243,7 @@ impl OpenFile {
             frames: 0,
             kept: 0,
             keep_free: settings.keep_free,
+            is_closed: false,
             failure: None,
         };
         file.check_room()?;
@@ -254,7 +280,7 @@ impl OpenFile {
     /// Writes the end, unless the disk does not take any more.
     fn finish(&mut self) {
         let broken = matches!(&self.failure, Some((RecordingEnd::Failed, _)));
-        let written = if broken || self.store_is_full() {
+        let written = if broken || self.is_closed {
             Ok(())
         } else {
             let ended = self.container.finish(&mut self.waiting);
@@ -267,11 +293,13 @@ impl OpenFile {
 
     fn write(&mut self, is_last: bool) -> io::Result<()> {
         let appended = self.store.append(&self.waiting, is_last);
+        self.is_closed = true; // Until nothing of it failed.
         self.waiting.clear();
         if let Some(head) = self.container.head(self.store.length()) {
             self.store.set_head(&head)?;
         }
         appended?;
+        self.is_closed = false;
         self.kept = self.frames;
         Ok(())
     }
@@ -285,11 +313,6 @@ impl OpenFile {
             )),
             _ => Ok(()),
         }
-    }
-
-    /// Whether a write failed: nothing more may be appended.
-    fn store_is_full(&self) -> bool {
-        self.failure.is_some() && self.kept < self.frames
     }
 
     fn fail(&mut self, error: &io::Error) {

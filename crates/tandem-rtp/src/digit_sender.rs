@@ -46,7 +46,9 @@ pub struct EventPacket {
 /// A queue of digits that takes over packets of the audio's grid.
 #[derive(Debug)]
 pub struct DigitSender {
+    /// Of timestamps.
     clock_hz: u32,
+    duration_hz: u32,
     waiting: VecDeque<Digit>,
     sending: Option<Sending>,
     /// Timestamp before which no tone may begin.
@@ -63,15 +65,23 @@ struct Sending {
 impl Default for DigitSender {
     /// One with a clock of 8 kHz.
     fn default() -> Self {
-        Self { clock_hz: 8_000, waiting: VecDeque::new(), sending: None, pause_until: None }
+        Self {
+            clock_hz: 8_000,
+            duration_hz: 8_000,
+            waiting: VecDeque::new(),
+            sending: None,
+            pause_until: None,
+        }
     }
 }
 
 impl DigitSender {
-    /// Timestamps and durations count `clock_hz` ticks per second from now on; a digit that is being sent breaks off.
-    pub fn set_clock(&mut self, clock_hz: u32) {
-        if clock_hz != self.clock_hz {
-            (self.clock_hz, self.sending, self.pause_until) = (clock_hz, None, None);
+    /// Timestamps count `clock_hz` ticks per second from now on and durations `duration_hz`; a digit that is being sent
+    /// breaks off when this is new.
+    pub fn set_clocks(&mut self, clock_hz: u32, duration_hz: u32) {
+        if (clock_hz, duration_hz) != (self.clock_hz, self.duration_hz) {
+            (self.clock_hz, self.duration_hz) = (clock_hz, duration_hz);
+            (self.sending, self.pause_until) = (None, None);
         }
     }
 
@@ -115,7 +125,7 @@ impl DigitSender {
             event: sending.event,
             end,
             volume: VOLUME,
-            duration: duration.min(tone) as u16,
+            duration: duration_in(self.duration_hz, duration.min(tone), self.clock_hz),
         };
         let packet = EventPacket { timestamp: sending.timestamp, marker, event };
         sending.ends_sent += u8::from(end);
@@ -132,6 +142,12 @@ impl DigitSender {
         self.waiting.clear();
         self.sending = None;
     }
+}
+
+/// `ticks` of a clock of `clock_hz`, in those of `duration_hz`.
+fn duration_in(duration_hz: u32, ticks: u32, clock_hz: u32) -> u16 {
+    let ticks = u64::from(ticks) * u64::from(duration_hz) / u64::from(clock_hz.max(1));
+    u16::try_from(ticks).unwrap_or(u16::MAX)
 }
 
 #[cfg(test)]
@@ -197,7 +213,7 @@ mod tests {
     #[test]
     fn a_faster_clock_counts_more_ticks() {
         let mut sender = DigitSender::default();
-        sender.set_clock(48_000);
+        sender.set_clocks(48_000, 48_000);
         sender.push(&digits("12")).unwrap();
         let packets: Vec<_> = (0..30).filter_map(|n| sender.next_packet(n * 960, 960)).collect();
         let durations: Vec<_> = packets[..8].iter().map(|it| it.event.duration).collect();
@@ -205,6 +221,18 @@ mod tests {
         let second = packets.iter().rfind(|packet| packet.marker).unwrap().timestamp;
         assert!((4_800 + 2_400..=4_800 + 2_400 + 3 * 960).contains(&second), "{second}");
         assert_eq!(packets.len(), 16);
+    }
+
+    #[test]
+    fn durations_may_have_a_slower_clock_than_timestamps() {
+        let mut sender = DigitSender::default();
+        sender.set_clocks(48_000, 8_000);
+        sender.push(&digits("12")).unwrap();
+        let packets: Vec<_> = (0..30).filter_map(|n| sender.next_packet(n * 960, 960)).collect();
+        let durations: Vec<_> = packets[..8].iter().map(|it| it.event.duration).collect();
+        assert_eq!(durations, [160, 320, 480, 640, 800, 800, 800, 800]);
+        let second = packets.iter().rfind(|packet| packet.marker).unwrap().timestamp;
+        assert!((4_800 + 2_400..=4_800 + 2_400 + 3 * 960).contains(&second), "{second}");
     }
 
     #[test]

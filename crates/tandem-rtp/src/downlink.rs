@@ -143,7 +143,7 @@ impl Downlink {
         }
         self.sender.set_codec(codec, params.opus);
         self.clock.set_hz(self.covered_until, codec.clock_hz());
-        self.digits.set_clock(codec.clock_hz());
+        self.digits.set_clocks(codec.clock_hz(), params.telephone_event_hz);
         if route.telephone_event.is_none() {
             self.digits.clear();
         }

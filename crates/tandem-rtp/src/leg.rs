@@ -190,7 +190,7 @@ impl RtpLeg {
         let narrowband = matches!(params.codec, Codec::G711(_));
         self.uplink.negotiate(params.codec);
         self.uplink.hear_digits(narrowband && params.telephone_event.is_none());
-        self.digits.set_clock(params.codec.clock_hz());
+        self.digits.set_clocks(params.codec.clock_hz(), params.telephone_event_hz);
         self.codec = params.codec;
         self.downlink.apply(now, &params);
         self.control.renegotiate(&params);

@@ -56,8 +56,12 @@ pub struct MediaParams {
     pub payload_type: u8,
     /// How the peer wants Opus, if that is the codec.
     pub opus: OpusParams,
-    /// Payload type of telephone-event, both ways; it counts in ticks of the codec's clock (RFC 4733 §2.1).
+    /// Payload type of telephone-event, both ways.
     pub telephone_event: Option<u8>,
+    /// Ticks per second of the durations in telephone-events. They are those of the codec's clock (RFC 4733 §2.1), but for
+    /// peers that have nothing but `telephone-event/8000` beside a faster codec. Timestamps count the codec's clock
+    /// always.
+    pub telephone_event_hz: u32,
     /// Payload type of comfort noise (RFC 3389) that the peer may send.
     pub comfort_noise: Option<u8>,
     /// Audio in each packet we send.

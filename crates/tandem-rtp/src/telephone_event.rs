@@ -52,14 +52,16 @@ impl TelephoneEvent {
 /// Finds each digit once among the packets that repeat it.
 #[derive(Debug)]
 pub struct DigitReceiver {
+    /// Of timestamps.
     clock_hz: u32,
+    duration_hz: u32,
     event: Option<Event>,
 }
 
 impl Default for DigitReceiver {
     /// One with a clock of 8 kHz.
     fn default() -> Self {
-        Self { clock_hz: 8_000, event: None }
+        Self { clock_hz: 8_000, duration_hz: 8_000, event: None }
     }
 }
 
@@ -75,9 +77,10 @@ struct Event {
 }
 
 impl DigitReceiver {
-    /// Timestamps and durations count `clock_hz` ticks per second from now on.
-    pub fn set_clock(&mut self, clock_hz: u32) {
-        self.clock_hz = clock_hz;
+    /// Timestamps count `clock_hz` ticks per second from now on and durations `duration_hz`. Where these differ, some
+    /// peers count timestamps by the clock of durations; they are understood, too.
+    pub fn set_clocks(&mut self, clock_hz: u32, duration_hz: u32) {
+        (self.clock_hz, self.duration_hz) = (clock_hz, duration_hz);
     }
 
     /// Takes one packet in whatever order it came and returns the digit it is the first of.
@@ -90,7 +93,6 @@ impl DigitReceiver {
         timestamp: u32,
         event: TelephoneEvent,
     ) -> Option<Digit> {
-        let slack = self.clock_hz / 1_000 * SEGMENT_SLACK_MS;
         if let Some(known) = self.event.as_mut().filter(|known| known.ssrc == ssrc) {
             let idle = now.saturating_duration_since(known.updated);
             known.open &= idle < CLOSED_AFTER;
@@ -100,8 +102,8 @@ impl DigitReceiver {
                 known.open &= !event.end;
                 return None;
             }
-            let next_segment =
-                (MAX_DURATION.saturating_sub(slack)..=MAX_DURATION + 1).contains(&ahead);
+            let next_segment = follows(ahead, self.duration_hz, self.duration_hz)
+                || follows(ahead, self.clock_hz, self.duration_hz);
             if known.open && known.code == event.event && next_segment {
                 *known = Event { timestamp, updated: now, open: !event.end, ..*known };
                 return None;
@@ -114,6 +116,14 @@ impl DigitReceiver {
             Some(Event { ssrc, code: event.event, timestamp, updated: now, open: !event.end });
         Digit::from_event(event.event)
     }
+}
+
+/// Whether a segment that begins `ahead` ticks of `clock_hz` after another one goes on where that had to end.
+fn follows(ahead: u32, clock_hz: u32, duration_hz: u32) -> bool {
+    let slack = duration_hz / 1_000 * SEGMENT_SLACK_MS;
+    let ahead = u64::from(ahead) * u64::from(duration_hz) / u64::from(clock_hz.max(1));
+    let longest = MAX_DURATION.saturating_sub(slack)..=MAX_DURATION + 1;
+    u32::try_from(ahead).is_ok_and(|ahead| longest.contains(&ahead))
 }
 
 #[cfg(test)]
@@ -232,7 +242,7 @@ mod tests {
     fn segments_at_48_khz_are_cut_at_whole_packets_too() {
         let start = crate::testing::start();
         let mut receiver = DigitReceiver::default();
-        receiver.set_clock(48_000);
+        receiver.set_clocks(48_000, 48_000);
         let mut found = 0;
         // 68 packets of 20 ms fill a segment.
         for n in 0..150u32 {
@@ -243,6 +253,30 @@ mod tests {
             found += u32::from(receiver.receive(now, 1, segment * 68 * 960, event).is_some());
         }
         assert_eq!(found, 1);
+    }
+
+    #[test]
+    fn segments_of_8_khz_beside_a_faster_clock_are_found_by_either() {
+        for clock_hz in [48_000, 8_000] {
+            let start = crate::testing::start();
+            let mut receiver = DigitReceiver::default();
+            receiver.set_clocks(48_000, 8_000);
+            let mut found = 0;
+            // 409 packets of 20 ms fill a segment.
+            for n in 0..600u32 {
+                let (segment, into) = (n / 409, n % 409 + 1);
+                let event = TelephoneEvent {
+                    event: 3,
+                    end: false,
+                    volume: 0,
+                    duration: (into * 160) as u16,
+                };
+                let now = start + Duration::from_millis(20) * n;
+                let timestamp = segment * 409 * (clock_hz / 50);
+                found += u32::from(receiver.receive(now, 1, timestamp, event).is_some());
+            }
+            assert_eq!(found, 1, "{clock_hz}");
+        }
     }
 
     #[test]

@@ -46,6 +46,7 @@ fn call(codec: Codec, up: AudioFormat, down: AudioFormat, packets: u32) {
             payload_type,
             opus: OpusParams::DEFAULT,
             telephone_event: Some(101),
+            telephone_event_hz: codec.clock_hz(),
             comfort_noise: None,
             ptime: Ptime::MS20,
             direction: Direction::SendRecv,

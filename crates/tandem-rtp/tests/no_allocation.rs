@@ -103,6 +103,7 @@ fn run_with(
             payload_type,
             opus: OpusParams::DEFAULT,
             telephone_event,
+            telephone_event_hz: codec.clock_hz(),
             comfort_noise: Some(13),
             ptime: Ptime::MS20,
             direction: Direction::SendRecv,

@@ -283,6 +283,7 @@ impl Negotiator {
         codec: Codec,
     ) -> MediaParams {
         let rtcp_mux = audio.attribute("rtcp-mux").is_some();
+        let events = formats::telephone_event_of(audio, codec);
         MediaParams {
             remote_rtp,
             remote_rtcp: if rtcp_mux { remote_rtp } else { remote_rtcp(audio, remote_rtp) },
@@ -295,7 +296,8 @@ impl Negotiator {
                 let usual = codec.clock_hz() == 8_000 && meaning(audio, 13).is_none();
                 usual.then_some(13)
             }),
-            telephone_event: formats::telephone_event_of(audio, codec),
+            telephone_event: events.map(|(payload_type, _)| payload_type),
+            telephone_event_hz: events.map_or(codec.clock_hz(), |(_, clock_hz)| clock_hz),
             ptime: formats::ptime_of(sdp, audio, payload_type, codec),
             direction: Direction::SendRecv,
             latching: self.latching(remote_rtp.ip()),

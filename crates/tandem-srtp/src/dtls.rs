@@ -19,7 +19,11 @@ use rtc_dtls::{
 use rtc_shared::{TransportProtocol, error::Error};
 use zeroize::Zeroizing;
 
-use crate::{DtlsIdentity, Fingerprint, MasterKey, Profile, dtls_records::Repeated, fingerprint};
+use crate::{
+    DtlsIdentity, Fingerprint, MasterKey, Profile,
+    dtls_records::{self, Repeated},
+    fingerprint,
+};
 
 /// Silence of the peer after which a flight is sent again. The standard begins at a second (RFC 6347 §4.2.4.1), but a
 /// caller waits: the first flight is often lost, for the peer opens its port only when it has read our answer.
@@ -80,9 +84,12 @@ pub(crate) struct Association {
     config: Arc<HandshakeConfig>,
     role: DtlsRole,
     fingerprints: Arc<[Fingerprint]>,
-    /// The peer has shown a certificate of another fingerprint.
+    /// A peer has just shown a certificate of another fingerprint. The configuration sets it, and all that use it share
+    /// it: who has read a datagram takes it at once.
     wrong: Arc<AtomicBool>,
     repeated: Repeated,
+    /// It has sent more than hellos: the peer is where it says it is, or else could not have gone on.
+    answered: bool,
     taken: u32,
     taken_later: u32,
     finished: bool,
@@ -106,12 +113,45 @@ impl Association {
             fingerprints,
             wrong,
             repeated: Repeated::default(),
+            answered: false,
             taken: 0,
             taken_later: 0,
             finished: false,
         };
         association.begin(now)?;
         Ok(association)
+    }
+
+    /// Begins, or awaits, the same handshake with somebody else.
+    pub(crate) fn another(&self, now: Instant) -> Result<Self, DtlsError> {
+        let mut association = Self {
+            endpoint: endpoint(&self.config, self.role),
+            config: Arc::clone(&self.config),
+            role: self.role,
+            fingerprints: Arc::clone(&self.fingerprints),
+            wrong: Arc::clone(&self.wrong),
+            repeated: Repeated::default(),
+            answered: false,
+            taken: 0,
+            taken_later: 0,
+            finished: false,
+        };
+        association.begin(now)?;
+        Ok(association)
+    }
+
+    pub(crate) const fn role(&self) -> DtlsRole {
+        self.role
+    }
+
+    /// Whether it is over, well or not.
+    pub(crate) const fn is_finished(&self) -> bool {
+        self.finished
+    }
+
+    /// Whether it goes on, with a peer that has shown that it gets what we send.
+    pub(crate) const fn is_under_way(&self) -> bool {
+        self.answered && !self.finished
     }
 
     fn begin(&mut self, now: Instant) -> Result<(), DtlsError> {
@@ -135,15 +175,16 @@ impl Association {
         if *taken >= most || datagram.len() > MAX_DATAGRAM {
             return Ok(None);
         }
-        *taken += 1;
         if !self.finished && self.repeated.is_all_of(datagram) {
             return Ok(None);
         }
+        *taken += 1;
         let events = self.endpoint.read(now, PEER, None, BytesMut::from(datagram));
+        let wrong = self.wrong.swap(false, Ordering::Relaxed);
         if self.finished {
             return Ok(None); // The keys stay, whatever is said later.
         }
-        if self.wrong.load(Ordering::Relaxed) {
+        if wrong {
             return Err(DtlsError::WrongCertificate);
         }
         match events {
@@ -164,7 +205,9 @@ impl Association {
 
     /// The next datagram for the peer.
     pub(crate) fn poll_transmit(&mut self) -> Option<Bytes> {
-        self.endpoint.poll_transmit().map(|transmit| transmit.message.freeze())
+        let bytes = self.endpoint.poll_transmit()?.message.freeze();
+        self.answered |= !dtls_records::is_hello(&bytes);
+        Some(bytes)
     }
 
     /// When [`Self::handle_timeout`] is due.

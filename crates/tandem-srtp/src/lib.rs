@@ -10,6 +10,7 @@ mod dtls;
 mod dtls_records;
 mod error;
 mod fingerprint;
+mod handshakes;
 mod identity;
 mod key;
 mod media_security;

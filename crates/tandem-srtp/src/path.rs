@@ -1,10 +1,7 @@
 //! One port of a leg: the keys in use on it, those before, and the handshake for the next.
 
-use std::net::SocketAddr;
-
 use crate::{
-    MasterKey, Mki, Protocol, Receiver, Sender, SrtpError,
-    dtls::{Association, DtlsKeys},
+    MasterKey, Mki, Protocol, Receiver, Sender, SrtpError, dtls::DtlsKeys, handshakes::Handshakes,
 };
 
 /// One port and what protects it.
@@ -13,9 +10,7 @@ pub(crate) struct Path {
     keys: Option<Keys>,
     /// Of the key before, until the peer uses the new one.
     previous: Option<Receiver>,
-    pub(crate) association: Option<Association>,
-    /// Where its handshake goes.
-    pub(crate) remote: Option<SocketAddr>,
+    pub(crate) handshakes: Option<Handshakes>,
     scratch: Vec<u8>,
 }
 

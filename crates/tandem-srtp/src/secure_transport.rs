@@ -10,7 +10,9 @@ use std::{
 use bytes::Bytes;
 
 use crate::{
-    DtlsError, DtlsIdentity, MediaSecurity, OVERHEAD, Protocol, SrtpError, dtls::Association,
+    DtlsError, DtlsIdentity, MediaSecurity, OVERHEAD, Protocol, SrtpError,
+    dtls::Association,
+    handshakes::{Handshakes, Taken},
     path::Path,
 };
 
@@ -105,9 +107,11 @@ impl SecureTransport {
         let changed = *security != self.agreed;
         if self.peer != Some(peer) {
             self.peer = Some(peer);
-            self.rtp.remote = Some(peer.rtp);
-            if let Some(rtcp) = &mut self.rtcp {
-                rtcp.remote = Some(peer.rtcp);
+            if let Some(handshakes) = &mut self.rtp.handshakes {
+                handshakes.remote = peer.rtp;
+            }
+            if let Some(handshakes) = self.rtcp.as_mut().and_then(|rtcp| rtcp.handshakes.as_mut()) {
+                handshakes.remote = peer.rtcp;
             }
         }
         if !changed {
@@ -119,7 +123,7 @@ impl SecureTransport {
             MediaSecurity::Plain => (self.rtp, self.rtcp) = (Path::default(), None),
             MediaSecurity::Sdes { ours, theirs, mki } => {
                 self.rtcp = None;
-                self.rtp.association = None;
+                self.rtp.handshakes = None;
                 self.rtp.use_keys(ours, theirs, *mki);
             }
             MediaSecurity::Dtls { .. } => {
@@ -137,15 +141,15 @@ impl SecureTransport {
         else {
             return Err(DtlsError::Failed("there is no certificate".into()));
         };
-        let start = || Association::start(now, identity, *role, fingerprints).map(Some);
-        self.rtp.association = start()?;
-        self.rtp.remote = Some(peer.rtp);
+        let start = |remote| {
+            let association = Association::start(now, identity, *role, fingerprints)?;
+            Ok(Some(Handshakes::new(association, remote)))
+        };
+        self.rtp.handshakes = start(peer.rtp)?;
         if peer.rtp == peer.rtcp {
             self.rtcp = None;
         } else {
-            let rtcp = self.rtcp.get_or_insert_default();
-            rtcp.association = start()?;
-            rtcp.remote = Some(peer.rtcp);
+            self.rtcp.get_or_insert_default().handshakes = start(peer.rtcp)?;
         }
         Ok(())
     }
@@ -216,10 +220,8 @@ impl SecureTransport {
     pub fn poll_handshake(&mut self) -> Option<Handshake> {
         let paths = [(Port::Rtp, Some(&mut self.rtp)), (Port::Rtcp, self.rtcp.as_mut())];
         for (port, path) in paths {
-            let Some(path) = path else { continue };
-            if let (Some(association), Some(destination)) = (&mut path.association, path.remote)
-                && let Some(bytes) = association.poll_transmit()
-            {
+            let handshakes = path.and_then(|path| path.handshakes.as_mut());
+            if let Some((destination, bytes)) = handshakes.and_then(Handshakes::poll_transmit) {
                 return Some(Handshake { port, destination, bytes });
             }
         }
@@ -233,7 +235,7 @@ impl SecureTransport {
 
     /// When [`Self::handle_timeout`] is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let repeat = |path: &Path| path.association.as_ref().and_then(Association::poll_timeout);
+        let repeat = |path: &Path| path.handshakes.as_ref().and_then(Handshakes::poll_timeout);
         let (rtp, rtcp) = (repeat(&self.rtp), self.rtcp.as_ref().and_then(repeat));
         [rtp, rtcp, self.give_up_at].into_iter().flatten().min()
     }
@@ -243,8 +245,8 @@ impl SecureTransport {
         if self.give_up_at.is_some_and(|at| at <= now) {
             return self.fail(DtlsError::TimedOut);
         }
-        let repeat = |path: &mut Path| match &mut path.association {
-            Some(association) => association.handle_timeout(now),
+        let repeat = |path: &mut Path| match &mut path.handshakes {
+            Some(handshakes) => handshakes.handle_timeout(now),
             None => Ok(()),
         };
         let repeated =
@@ -257,16 +259,14 @@ impl SecureTransport {
     fn handle_handshake(&mut self, now: Instant, port: Port, source: SocketAddr, datagram: &[u8]) {
         let anywhere = self.peer.is_some_and(|peer| peer.anywhere);
         let path = self.path(port);
-        let expected = path.remote.is_some_and(|remote| remote.ip() == source.ip());
-        let Some(association) = path.association.as_mut().filter(|_| expected || anywhere) else {
-            self.counters.malformed += 1;
-            return;
+        let taken = match &mut path.handshakes {
+            Some(handshakes) => handshakes.handle_datagram(now, source, anywhere, datagram),
+            None => Ok(Taken::Ignored),
         };
-        // It is answered where it comes from: that is how it passes a NAT.
-        path.remote = Some(source);
-        match association.handle_datagram(now, datagram) {
-            Ok(None) => {}
-            Ok(Some(keys)) => {
+        match taken {
+            Ok(Taken::Ignored) => self.counters.malformed += 1,
+            Ok(Taken::Step) => {}
+            Ok(Taken::Keys(keys)) => {
                 path.use_dtls_keys(&keys);
                 let of_media = self.rtcp.is_none() || port == Port::Rtp;
                 if of_media {
@@ -275,7 +275,7 @@ impl SecureTransport {
                 }
             }
             Err(error) if port == Port::Rtp => self.fail(error),
-            Err(_) => path.association = None, // A call does without RTCP.
+            Err(_) => path.handshakes = None, // A call does without RTCP.
         }
     }
 
@@ -290,8 +290,8 @@ impl SecureTransport {
     fn fail(&mut self, error: DtlsError) {
         self.give_up_at = None;
         for path in [Some(&mut self.rtp), self.rtcp.as_mut()].into_iter().flatten() {
-            if let Some(association) = &mut path.association {
-                association.stop();
+            if let Some(handshakes) = &mut path.handshakes {
+                handshakes.stop();
             }
         }
         self.event = Some(SecurityEvent::Failed(error));

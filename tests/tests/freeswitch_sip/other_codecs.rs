@@ -91,6 +91,7 @@ fn audio_that_was_not_negotiated_is_counted_and_not_heard() {
                 payload_type: 0,
                 opus: OpusParams::DEFAULT,
                 telephone_event: Some(101),
+                telephone_event_hz: 8_000,
                 comfort_noise: Some(13),
                 ptime: Ptime::MS20,
                 direction: Direction::SendRecv,

@@ -7,8 +7,13 @@ use std::{
 
 use crate::Digit;
 
-/// The same digit by RTP and by INFO within this time is one.
-const TWINS: Duration = Duration::from_millis(100);
+/// A digit by INFO this long after the beginning of the same one in the media is its twin. Many a phone sends its INFO
+/// when the key is let go, and one that was lost comes again half a second later: this is a key held for 2 s, and that.
+const INFO_BEHIND: Duration = Duration::from_secs(3);
+
+/// A digit in the media this long after the same one by INFO is its twin. The media tells of a key when it goes down, so
+/// it is hardly behind.
+const MEDIA_BEHIND: Duration = Duration::from_millis(100);
 
 /// A group ends this long after its last digit.
 pub(super) const GROUP_GAP: Duration = Duration::from_millis(1_200);
@@ -23,6 +28,16 @@ pub(super) enum Way {
     Signalling,
 }
 
+impl Way {
+    /// How long the twin of a digit that came this way may take by the other.
+    const fn twin_within(self) -> Duration {
+        match self {
+            Self::Media => INFO_BEHIND,
+            Self::Signalling => MEDIA_BEHIND,
+        }
+    }
+}
+
 /// Digits the caller pressed and the model has not been told of.
 #[derive(Debug, Default)]
 pub(super) struct Digits {
@@ -33,8 +48,11 @@ pub(super) struct Digits {
 
 impl Digits {
     /// Whether `digit` is a new one rather than the twin of one that came the other way.
+    ///
+    /// Each digit has one twin at most and the first waits for the first, so that a key pressed twice counts twice,
+    /// however its INFO requests come in between. Digits that come the same way are never twins.
     pub(super) fn is_new(&mut self, now: Instant, digit: Digit, way: Way) -> bool {
-        self.single.retain(|(at, _, _)| now.saturating_duration_since(*at) <= TWINS);
+        self.single.retain(|(at, _, by)| now.saturating_duration_since(*at) <= by.twin_within());
         let twin = self.single.iter().position(|(_, other, by)| *other == digit && *by != way);
         if let Some(twin) = twin {
             self.single.remove(twin);
@@ -77,7 +95,48 @@ mod tests {
         for (name, pressed, heard) in [
             ("twins", vec![(0, '5', Media), (50, '5', Signalling)], "5"),
             ("twins at the limit", vec![(0, '5', Signalling), (100, '5', Media)], "5"),
-            ("too far apart", vec![(0, '5', Media), (101, '5', Signalling)], "55"),
+            ("media too far behind", vec![(0, '5', Signalling), (101, '5', Media)], "55"),
+            ("INFO of a key held for 2 s", vec![(0, '5', Media), (2_020, '5', Signalling)], "5"),
+            ("INFO that was lost once", vec![(0, '5', Media), (620, '5', Signalling)], "5"),
+            ("INFO at the limit", vec![(0, '5', Media), (3_000, '5', Signalling)], "5"),
+            ("INFO too far behind", vec![(0, '5', Media), (3_001, '5', Signalling)], "55"),
+            (
+                "a second INFO, whose media was lost",
+                vec![(0, '5', Media), (90, '5', Signalling), (500, '5', Signalling)],
+                "55",
+            ),
+            (
+                "pressed twice, INFO when let go",
+                vec![
+                    (0, '5', Media),
+                    (150, '5', Signalling),
+                    (300, '5', Media),
+                    (450, '5', Signalling),
+                ],
+                "55",
+            ),
+            (
+                "pressed twice, the first INFO was lost once",
+                vec![
+                    (0, '5', Media),
+                    (300, '5', Media),
+                    (450, '5', Signalling),
+                    (650, '5', Signalling),
+                ],
+                "55",
+            ),
+            (
+                "a number whose INFO requests are late",
+                vec![
+                    (0, '1', Media),
+                    (200, '2', Media),
+                    (400, '1', Media),
+                    (620, '1', Signalling),
+                    (820, '2', Signalling),
+                    (1_020, '1', Signalling),
+                ],
+                "121",
+            ),
             ("other digit", vec![(0, '5', Media), (50, '6', Signalling)], "56"),
             ("same way twice", vec![(0, '5', Media), (50, '5', Media)], "55"),
             (

@@ -1,6 +1,7 @@
 //! Recordings on virtual time, from the leg to the bytes of the file.
 
 mod hour;
+mod silence;
 
 use std::{
     sync::{Mutex, mpsc},
@@ -95,7 +96,7 @@ impl Studio {
     }
 
     pub(crate) fn pump(&mut self, at: Duration) -> bool {
-        self.take.pump(self.begin + at)
+        self.take.pump(self.begin + at) == Turn::Over
     }
 
     /// 20 ms of both sides at `level`.
@@ -111,7 +112,7 @@ impl Studio {
         if let Some(recording) = &mut self.recording {
             recording.end(self.begin + at);
         }
-        assert!(self.pump(at));
+        while !self.pump(at) {}
         (self.reports.try_recv().unwrap(), std::mem::take(&mut *self.disk.bytes.lock().unwrap()))
     }
 }
@@ -321,4 +322,37 @@ fn formats_of_the_leg_may_change() {
     let (report, file) = studio.end(2_000 * MS);
     assert_eq!((report.duration, report.dropped), (2_000 * MS, Duration::ZERO));
     assert_eq!(frames(&file).len(), 32_000);
+}
+
+#[test]
+fn a_file_as_long_as_it_may_be_is_whole() {
+    let rate = SampleRate::Hz8000;
+    let key = RecordingKey::parse(&"7".repeat(64)).unwrap();
+    for key in [None, Some(key)] {
+        let settings = RecordingSettings { key: key.clone(), ..settings(rate) };
+        let mut studio = Studio::open(settings, rate, MemoryDisk::new(1 << 20));
+        // There is room for half a second and a bit.
+        let Container::Wav { bytes, .. } = &mut studio.take.file.container else { unreachable!() };
+        *bytes = wav::MOST - 17_000;
+        let over = (0..300).any(|n| {
+            studio.talk(n * 20 * MS, rate, 5_000);
+            studio.pump(n * 20 * MS)
+        });
+        assert!(over);
+        let report = studio.reports.try_recv().unwrap();
+        assert_eq!(report.end, RecordingEnd::TooLong);
+        assert!((500 * MS..532 * MS).contains(&report.duration), "{:?}", report.duration);
+        let mut file = studio.disk.contents();
+        assert_eq!(report.size_bytes, file.len() as u64);
+        if let Some(key) = &key {
+            let mut out = Vec::new();
+            assert!(unseal(&mut file.as_slice(), key, &mut out).unwrap().complete);
+            let length = out.len() as u64 - 44;
+            out[..44].copy_from_slice(&wav::header(rate, Channels::Stereo, Some(length)));
+            file = out;
+        }
+        let frames = frames(&file);
+        assert_eq!(rate.duration_of(frames.len()), report.duration);
+        assert!(frames.iter().flatten().all(|sample| *sample != 0));
+    }
 }

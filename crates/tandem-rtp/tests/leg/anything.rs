@@ -71,6 +71,7 @@ fn media() -> impl Strategy<Value = MediaParams> {
             payload_type: codec.static_payload_type().unwrap_or(96),
             opus: OpusParams { dtx: ptime % 2 == 0, ..OpusParams::DEFAULT },
             telephone_event: events.then_some(101),
+            telephone_event_hz: codec.clock_hz(),
             comfort_noise: Some(13),
             ptime: Ptime::nearest(ptime),
             latching: if natted { Latching::Natted { signalling: None } } else { Latching::Off },

@@ -31,7 +31,7 @@ const FORMATS: [AudioFormat; 4] = [
 
 fn params_of(codec: Codec) -> MediaParams {
     let payload_type = codec.static_payload_type().unwrap_or(96);
-    MediaParams { codec, payload_type, ..params() }
+    MediaParams { codec, payload_type, telephone_event_hz: codec.clock_hz(), ..params() }
 }
 
 /// A leg whose media is up with `codec`, and whose peer sends it.
@@ -506,4 +506,21 @@ fn a_cut_after_a_change_of_codec_tells_what_was_heard() {
     });
     let cut = cut.expect("audio was cut");
     assert_eq!((cut.heard, cut.received.as_millis()), (millis(440), 1_000));
+}
+
+#[test]
+fn digits_beside_opus_may_count_8000_ticks() {
+    let mut world = answered(OPUS16, MU);
+    world.apply(MediaParams { telephone_event_hz: 8_000, ..params_of(OPUS16) });
+    world.run(millis(107));
+    let digits: Vec<_> = "4#".chars().map(|c| Digit::new(c).unwrap()).collect();
+    world.leg.send_digits(world.now, &digits).unwrap();
+    world.run(millis(1_000));
+    let events: Vec<_> = world.sent.iter().filter(|sent| sent.payload_type == 101).collect();
+    assert_eq!(events.len(), 16);
+    assert_eq!(events[0].payload, [4, 10, 0, 160]);
+    assert_eq!(events[7].payload, [4, 0x8A, 3, 32]);
+    assert_eq!(events[8].payload, [11, 10, 0, 160]);
+    let apart = events[8].timestamp.wrapping_sub(events[0].timestamp);
+    assert!((4_800 + 2_400..=4_800 + 2_400 + 3 * 960).contains(&apart), "{apart}");
 }

@@ -99,11 +99,11 @@ pub(crate) fn codecs_of(audio: &Media, ours: &[Codec]) -> impl Iterator<Item = (
     })
 }
 
-/// The payload type of telephone-event beside `codec`: the one on its clock, else the usual one.
-pub(crate) fn telephone_event_of(audio: &Media, codec: Codec) -> Option<u8> {
+/// The payload type of telephone-event beside `codec`, and its clock: the codec's own, else the usual one.
+pub(crate) fn telephone_event_of(audio: &Media, codec: Codec) -> Option<(u8, u32)> {
     [codec.clock_hz(), 8_000]
         .into_iter()
-        .find_map(|clock_hz| find(audio, Format::TelephoneEvent { clock_hz }))
+        .find_map(|clock_hz| Some((find(audio, Format::TelephoneEvent { clock_hz })?, clock_hz)))
 }
 
 /// The payload type of comfort noise beside `codec`, if it is listed. Opus has its own way of being silent.

@@ -240,6 +240,16 @@ fn digits_come_in_groups() {
 }
 
 #[test]
+fn a_digit_by_info_after_its_group_is_the_same_key() {
+    let mut world = World::greeted(agent());
+    press(&mut world, "5");
+    world.run(1_500); // The key is held for longer than a group waits.
+    world.signal(SignalEvent::Digit(Digit::new('5').unwrap()));
+    world.run(2_000);
+    assert_eq!(digits_told(&world), [(1_200 + 1_200, "5")]);
+}
+
+#[test]
 fn digits_come_one_by_one_to_a_model_that_takes_them() {
     let mut world = World::greeted_by(agent(), |it| it.takes_digits = true);
     press(&mut world, "12");

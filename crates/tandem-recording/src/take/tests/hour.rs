@@ -38,6 +38,7 @@ fn leg(start: Instant) -> RtpLeg {
             payload_type: 0,
             opus: OpusParams::DEFAULT,
             telephone_event: Some(101),
+            telephone_event_hz: 8_000,
             comfort_noise: None,
             ptime: Ptime::MS20,
             direction: Direction::SendRecv,

@@ -218,15 +218,16 @@ fn packet_times_that_a_codec_has() {
 #[test]
 fn digits_have_the_clock_of_the_codec_or_the_usual_one() {
     for (formats, codec, number) in [
-        ("96 101 103", OPUS, Some(103)),
-        ("96 101", OPUS, Some(101)),
-        ("9 103 101", Codec::G722, Some(101)),
+        ("96 101 103", OPUS, Some((103, 48_000))),
+        ("96 101", OPUS, Some((101, 8_000))),
+        ("9 103 101", Codec::G722, Some((101, 8_000))),
         ("9 103", Codec::G722, None),
-        ("97 101 103", L16, Some(101)),
+        ("97 101 103", L16, Some((101, 8_000))),
     ] {
         let lines = "a=rtpmap:96 opus/48000/2\na=rtpmap:97 L16/16000\na=rtpmap:101 telephone-event/8000\na=rtpmap:103 telephone-event/48000\n";
         let (answer, params) = ours(&[codec]).answer(&offer(formats, lines)).unwrap();
-        assert_eq!(params.telephone_event, number, "{formats}");
+        let events = params.telephone_event.map(|number| (number, params.telephone_event_hz));
+        assert_eq!(events, number, "{formats}");
         assert_eq!(answer.contains("telephone-event"), number.is_some());
     }
 }
