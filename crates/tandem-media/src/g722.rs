@@ -51,7 +51,7 @@ impl G722Encoder {
 
 #[inline(always)]
 fn encode_low(band: &mut SubBand, sample: i16) -> u8 {
-    let code = quantizer::low(i32::from(sample) - band.predicted, band.step);
+    let code = quantizer::low(i32::from(sample) - band.predicted, band.reciprocal);
     band.adapt(&LOW, code >> 2);
     code
 }

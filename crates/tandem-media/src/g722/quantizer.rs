@@ -66,38 +66,51 @@ pub(super) static STEPS: [i16; 353] = {
     steps
 };
 
-/// Decision levels of the lower band's six bits (Q6), times 16 for the upper half of a product.
-static DECISIONS: [u16; 32] = {
-    const Q6: [u16; 29] = [
+/// The last decision level of the lower band's six bits, in 4096ths of the step size.
+const LARGEST: usize = 2_919;
+
+/// The lower band's six bits for a difference, by its sign and its size in 4096ths of the step size; larger ones have the last code.
+static CODES: [[u8; LARGEST + 1]; 2] = {
+    const Q6: [usize; 29] = [
         35, 72, 110, 150, 190, 233, 276, 323, 370, 422, 473, 530, 587, 650, 714, 786, 858, 940,
         1023, 1121, 1219, 1339, 1458, 1612, 1765, 1980, 2195, 2557, 2919,
     ];
-    // Three so low that everything passes them.
-    let mut decisions = [3; 32];
-    let mut index = 0;
-    while index < 29 {
-        decisions[index] = Q6[index] * 16;
-        index += 1;
+    let mut codes = [[0; LARGEST + 1]; 2];
+    let (mut size, mut passed) = (0, 0);
+    while size <= LARGEST {
+        if passed < 29 && size == Q6[passed] {
+            passed += 1;
+        }
+        // Those of a sign count down from its smallest difference; the two smallest negative ones lie apart.
+        codes[0][size] = 0x3D - passed as u8;
+        codes[1][size] = if passed < 2 { 0x3F } else { 0x21 } - passed as u8;
+        size += 1;
     }
-    decisions
+    codes
 };
 
-/// QUANTL: the six bits of a difference.
+/// Binary digits behind the point of [`RECIPROCALS`]: so many that no quotient up to [`LARGEST`] is rounded wrongly.
+const PRECISION: u32 = 38;
+
+/// One over a quarter of each of [`STEPS`], which are multiples of four; rounded up.
+pub(super) static RECIPROCALS: [u64; 353] = {
+    let mut reciprocals = [0; 353];
+    let mut index = 0;
+    while index < 353 {
+        reciprocals[index] = (1_u64 << PRECISION).div_ceil(STEPS[index] as u64 / 4);
+        index += 1;
+    }
+    reciprocals
+};
+
+/// QUANTL: the six bits of a difference, by the reciprocal of the step size.
 #[inline(always)]
-pub(super) fn low(difference: i32, step: i32) -> u8 {
-    let negative = difference >> 31;
-    // No level is out of reach of 16 bits.
-    let magnitude = (difference ^ negative).min(32_767) as i16;
-    let passed: i16 = DECISIONS
-        .iter()
-        .map(|&level| {
-            let level = ((u32::from(level) * (step as u32 & 0xFFFF)) >> 16) as i16;
-            i16::from(level <= magnitude)
-        })
-        .sum();
-    // The codes of a sign count down from its smallest difference; the two smallest negative ones lie apart.
-    let apart = if passed < 5 { 2 } else { -28 };
-    (64 + (apart & negative as i16) - passed) as u8
+pub(super) fn low(difference: i32, reciprocal: u64) -> u8 {
+    let magnitude = (difference ^ (difference >> 31)) as u32;
+    // Levels are rounded down: one is passed where its exact value is less than the next whole number.
+    let below = u64::from((magnitude + 1) * 1_024 - 1);
+    let size = ((below * reciprocal) >> PRECISION) as usize;
+    CODES[usize::from(difference < 0)][size.min(LARGEST)]
 }
 
 /// QUANTH: the two bits of a difference.

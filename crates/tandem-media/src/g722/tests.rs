@@ -1,5 +1,5 @@
 use super::{
-    quantizer::{self, HIGH, LOW, STEPS},
+    quantizer::{self, HIGH, LOW, RECIPROCALS, STEPS},
     sub_band::SubBand,
 };
 
@@ -11,8 +11,14 @@ const Q6: [i32; 29] = [
 
 #[test]
 fn a_difference_gets_the_code_of_its_interval() {
-    for step in [8, 32, 124, 1_000, 4_096, 16_384] {
-        for difference in (-49_151..49_152).step_by(7).chain(-300..300) {
+    for (&step, &reciprocal) in STEPS.iter().zip(&RECIPROCALS) {
+        let step = i32::from(step);
+        // Both sides of every level, and a few in between.
+        let edges = Q6.iter().flat_map(|level| {
+            let level = (level * step) >> 12;
+            [level - 1, level, -level, -level - 1]
+        });
+        for difference in (-49_152..49_152).step_by(331).chain(-100..100).chain(edges) {
             let magnitude = if difference < 0 { -difference - 1 } else { difference };
             let interval = Q6.iter().filter(|&&level| (level * step) >> 12 <= magnitude).count();
             // MIL of the recommendation is one more.
@@ -22,7 +28,8 @@ fn a_difference_gets_the_code_of_its_interval() {
                 (true, 1) => 0x3E,
                 (true, interval) => 0x21 - interval,
             };
-            assert_eq!(usize::from(quantizer::low(difference, step)), code, "{difference} {step}");
+            let low = quantizer::low(difference, reciprocal);
+            assert_eq!(usize::from(low), code, "{difference} {step}");
             let large = magnitude >= (564 * step) >> 12;
             let code = match (difference < 0, large) {
                 (true, true) => 0,
@@ -56,7 +63,8 @@ fn the_loudest_codes_and_the_faintest_stay_within_16_bits() {
                 let code =
                     if pattern >> (n / 3 % 8) & 1 == 0 { pattern % codes } else { codes / 2 };
                 let rebuilt = band.adapt(quantizer, code);
-                assert!((-32_768..=32_767).contains(&rebuilt));
+                // The predicted sample has 16 bits and a difference 15.
+                assert!((-49_152..=49_151).contains(&rebuilt));
                 assert!((-32_768..=32_767).contains(&band.predicted));
                 assert!((8..=16_384).contains(&band.step));
             }
