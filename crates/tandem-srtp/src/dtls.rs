@@ -1,7 +1,6 @@
 //! One DTLS association and the keys that come of it (RFC 5764).
 
 use std::{
-    net::{Ipv4Addr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -9,20 +8,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use rtc_dtls::{
     cipher_suite::CipherSuiteId,
     config::{ClientAuthType, ConfigBuilder, ExtendedMasterSecretType, HandshakeConfig},
-    endpoint::{Endpoint, EndpointEvent},
+    endpoint::EndpointEvent,
     extension::extension_use_srtp::SrtpProtectionProfile,
 };
-use rtc_shared::{TransportProtocol, error::Error};
+use rtc_shared::error::Error;
 use zeroize::Zeroizing;
 
 use crate::{
     DtlsIdentity, Fingerprint, MasterKey, Profile,
-    dtls_records::{self, Repeated},
-    fingerprint,
+    dtls_attempt::{Attempt, PEER, is_client},
+    dtls_records, fingerprint,
 };
 
 /// Silence of the peer after which a flight is sent again. The standard begins at a second (RFC 6347 §4.2.4.1), but a
@@ -36,8 +35,18 @@ const MAX_LATER: u32 = 32;
 /// The longest datagram of a handshake.
 const MAX_DATAGRAM: usize = 2048;
 
-/// The endpoint knows its peers by address; ours is always the same one, wherever its packets come from.
-const PEER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
+/// Hellos of different clients that may wait for their cookies; somebody who forges them does not see ours.
+const MAX_ASKED: usize = 4;
+
+/// Attempts that we begin after one that was spoiled.
+const MAX_ATTEMPTS: u32 = 8;
+
+/// How long another attempt may take after something was wrong: it may have been forged, but hardly ever is.
+const DOUBT: Duration = Duration::from_secs(3);
+
+/// A server that has begun to answer and says nothing new is asked anew after this: its repetitions come after one and
+/// three seconds (RFC 6347 §4.2.4.1).
+const STALL: Duration = Duration::from_secs(4);
 
 /// The label of the keying material (RFC 5764 §4.2).
 const LABEL: &str = "EXTRACTOR-dtls_srtp";
@@ -79,20 +88,36 @@ pub(crate) struct DtlsKeys {
 }
 
 /// One association, from its first flight on.
+///
+/// All but the end of a handshake comes in clear, and anybody who guesses the peer's address can make it up. So a failure is
+/// believed only when it is sealed; what else goes wrong costs the attempt, and another one has a few seconds.
 pub(crate) struct Association {
-    endpoint: Endpoint,
     config: Arc<HandshakeConfig>,
     role: DtlsRole,
     fingerprints: Arc<[Fingerprint]>,
     /// A peer has just shown a certificate of another fingerprint. The configuration sets it, and all that use it share
     /// it: who has read a datagram takes it at once.
     wrong: Arc<AtomicBool>,
-    repeated: Repeated,
-    /// It has sent more than hellos: the peer is where it says it is, or else could not have gone on.
-    answered: bool,
+    /// The attempt that is under way: one that we began, or one whose client has brought its cookie back.
+    current: Option<Attempt>,
+    /// Those whose clients were asked for their cookies.
+    asked: Vec<Attempt>,
+    /// How often we began.
+    attempts: u32,
+    /// What went wrong, and when that is believed.
+    failure: Option<DtlsError>,
+    fails_at: Option<Instant>,
+    stalls_at: Option<Instant>,
     taken: u32,
     taken_later: u32,
     finished: bool,
+}
+
+/// The attempt that a datagram belongs to.
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    Current,
+    Asked(usize),
 }
 
 impl Association {
@@ -106,37 +131,38 @@ impl Association {
         let wrong = Arc::new(AtomicBool::new(false));
         let fingerprints: Arc<[Fingerprint]> = fingerprints.into();
         let config = config(identity, role, Arc::clone(&fingerprints), Arc::clone(&wrong))?;
-        let mut association = Self {
-            endpoint: endpoint(&config, role),
-            config,
-            role,
-            fingerprints,
-            wrong,
-            repeated: Repeated::default(),
-            answered: false,
-            taken: 0,
-            taken_later: 0,
-            finished: false,
-        };
-        association.begin(now)?;
-        Ok(association)
+        Self::begin(now, config, role, fingerprints, wrong)
     }
 
     /// Begins, or awaits, the same handshake with somebody else.
     pub(crate) fn another(&self, now: Instant) -> Result<Self, DtlsError> {
+        let Self { config, role, fingerprints, wrong, .. } = self;
+        Self::begin(now, Arc::clone(config), *role, Arc::clone(fingerprints), Arc::clone(wrong))
+    }
+
+    fn begin(
+        now: Instant,
+        config: Arc<HandshakeConfig>,
+        role: DtlsRole,
+        fingerprints: Arc<[Fingerprint]>,
+        wrong: Arc<AtomicBool>,
+    ) -> Result<Self, DtlsError> {
         let mut association = Self {
-            endpoint: endpoint(&self.config, self.role),
-            config: Arc::clone(&self.config),
-            role: self.role,
-            fingerprints: Arc::clone(&self.fingerprints),
-            wrong: Arc::clone(&self.wrong),
-            repeated: Repeated::default(),
-            answered: false,
+            config,
+            role,
+            fingerprints,
+            wrong,
+            current: None,
+            asked: Vec::new(),
+            attempts: 0,
+            failure: None,
+            fails_at: None,
+            stalls_at: None,
             taken: 0,
             taken_later: 0,
             finished: false,
         };
-        association.begin(now)?;
+        association.begin_anew(now)?;
         Ok(association)
     }
 
@@ -150,94 +176,185 @@ impl Association {
     }
 
     /// Whether it goes on, with a peer that has shown that it gets what we send.
-    pub(crate) const fn is_under_way(&self) -> bool {
-        self.answered && !self.finished
+    pub(crate) fn is_under_way(&self) -> bool {
+        !self.finished && self.current.as_ref().is_some_and(Attempt::has_answered)
     }
 
-    fn begin(&mut self, now: Instant) -> Result<(), DtlsError> {
-        if self.role == DtlsRole::Passive {
-            return Ok(());
-        }
-        let config = Arc::clone(&self.config);
-        self.endpoint.connect(now, PEER, config, None).map_err(|error| failed(&error))
+    /// What went wrong, if anything did that may have been forged.
+    pub(crate) const fn failure(&self) -> Option<&DtlsError> {
+        self.failure.as_ref()
     }
 
-    /// Takes a datagram of the peer; the keys come once.
+    /// Takes a datagram of the peer; the keys come once. An error is the peer's own word.
     pub(crate) fn handle_datagram(
         &mut self,
         now: Instant,
         datagram: &[u8],
     ) -> Result<Option<DtlsKeys>, DtlsError> {
-        let (taken, most) = match self.finished {
-            false => (&mut self.taken, MAX_DATAGRAMS),
-            true => (&mut self.taken_later, MAX_LATER),
+        let spent = match self.finished {
+            false => self.taken >= MAX_DATAGRAMS,
+            true => self.taken_later >= MAX_LATER,
         };
-        if *taken >= most || datagram.len() > MAX_DATAGRAM {
+        if spent || datagram.len() > MAX_DATAGRAM {
             return Ok(None);
         }
-        if !self.finished && self.repeated.is_all_of(datagram) {
+        if self.is_of_somebody_else(datagram) {
+            self.doubt(now, DtlsError::WrongCertificate);
             return Ok(None);
         }
+        let Some(place) = self.place_of(datagram) else { return Ok(None) };
+        let attempt = match place {
+            Place::Current => self.current.as_mut(),
+            Place::Asked(at) => self.asked.get_mut(at),
+        };
+        let Some(attempt) = attempt else { return Ok(None) };
+        if !self.finished && attempt.knows(datagram) {
+            return Ok(None);
+        }
+        let taken = if self.finished { &mut self.taken_later } else { &mut self.taken };
         *taken += 1;
-        let events = self.endpoint.read(now, PEER, None, BytesMut::from(datagram));
+        let events = attempt.read(now, datagram);
+        let stalls = attempt.poll_timeout().is_none();
         let wrong = self.wrong.swap(false, Ordering::Relaxed);
         if self.finished {
             return Ok(None); // The keys stay, whatever is said later.
         }
-        if wrong {
-            return Err(DtlsError::WrongCertificate);
-        }
+        self.stalls_at = (stalls && is_client(self.role)).then(|| now + STALL);
         match events {
             Ok(events)
                 if events.iter().any(|it| matches!(it, EndpointEvent::HandshakeComplete)) =>
             {
                 self.finished = true;
-                self.keys().map(Some)
+                self.asked.clear();
+                return self.keys().map(Some);
             }
             Ok(events) if events.iter().any(|it| matches!(it, EndpointEvent::PeerClosed)) => {
-                Err(DtlsError::Refused)
+                return Err(DtlsError::Refused);
             }
-            Err(Error::ErrAlertFatalOrClose) => Err(DtlsError::Refused),
-            // Garbage, and what does not fit: the peer's own repetitions put it right, or the time runs out.
-            Ok(_) | Err(_) => Ok(None),
+            Err(Error::ErrAlertFatalOrClose) => return Err(DtlsError::Refused),
+            Ok(_) if !wrong => {}
+            Ok(_) => self.spoil(now, place, DtlsError::WrongCertificate),
+            Err(_) if wrong => self.spoil(now, place, DtlsError::WrongCertificate),
+            Err(error) => self.spoil(now, place, failed(&error)),
         }
+        Ok(None)
     }
 
     /// The next datagram for the peer.
     pub(crate) fn poll_transmit(&mut self) -> Option<Bytes> {
-        let bytes = self.endpoint.poll_transmit()?.message.freeze();
-        self.answered |= !dtls_records::is_hello(&bytes);
-        Some(bytes)
+        self.current.iter_mut().chain(&mut self.asked).find_map(Attempt::poll_transmit)
     }
 
     /// When [`Self::handle_timeout`] is due.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        if self.finished { None } else { self.endpoint.poll_timeout(&PEER) }
+        if self.finished {
+            return None;
+        }
+        let repeats = self.current.as_ref().and_then(Attempt::poll_timeout);
+        [repeats, self.stalls_at, self.fails_at].into_iter().flatten().min()
     }
 
-    /// Sends a flight again; after too many repetitions the handshake begins anew.
+    /// Sends a flight again; after too many repetitions the handshake begins anew. An error when it has come to nothing.
     pub(crate) fn handle_timeout(&mut self, now: Instant) -> Result<(), DtlsError> {
-        if self.poll_timeout().is_none_or(|at| at > now) {
+        if self.finished {
             return Ok(());
         }
-        if self.endpoint.handle_timeout(PEER, now).is_err() {
-            self.endpoint = endpoint(&self.config, self.role);
-            self.repeated = Repeated::default();
-            self.begin(now)?;
+        if let Some(failure) = self.failure.take_if(|_| self.fails_at.is_some_and(|at| at <= now)) {
+            return Err(failure);
+        }
+        let is_spent = self.current.as_mut().is_some_and(|it| it.handle_timeout(now).is_err());
+        if is_spent || self.stalls_at.is_some_and(|at| at <= now) {
+            self.begin_anew(now)?;
         }
         Ok(())
     }
 
     /// Takes nothing more and repeats nothing.
-    pub(crate) const fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         self.finished = true;
         self.taken_later = MAX_LATER;
+        self.asked.clear();
+    }
+
+    /// Throws the attempt under way away. Ours is followed by another, the peer may begin one.
+    fn begin_anew(&mut self, now: Instant) -> Result<(), DtlsError> {
+        (self.current, self.stalls_at) = (None, None);
+        if is_client(self.role) {
+            self.attempts += 1;
+            let attempt = Attempt::active(now, &self.config).map_err(|error| failed(&error))?;
+            self.current = Some(attempt);
+        }
+        Ok(())
+    }
+
+    /// Something in clear was wrong in that attempt. What it would say to the peer is not said: the peer may be without fault.
+    fn spoil(&mut self, now: Instant, place: Place, failure: DtlsError) {
+        match place {
+            Place::Current => {
+                self.doubt(now, failure);
+                if self.attempts > MAX_ATTEMPTS || self.begin_anew(now).is_err() {
+                    (self.current, self.stalls_at) = (None, None);
+                }
+            }
+            Place::Asked(at) => {
+                self.asked.remove(at);
+                self.failure.get_or_insert(failure);
+            }
+        }
+    }
+
+    fn doubt(&mut self, now: Instant, failure: DtlsError) {
+        self.failure = Some(failure);
+        self.fails_at.get_or_insert(now + DOUBT);
+    }
+
+    /// Whether a certificate in `datagram` is not the announced one, which the attempt under way is not to see.
+    fn is_of_somebody_else(&self, datagram: &[u8]) -> bool {
+        let is_announced = |leaf: &[u8]| fingerprint::is_one_of(leaf, &self.fingerprints);
+        !self.finished
+            && self.current.is_some()
+            && dtls_records::has_foreign_certificate(datagram, is_announced)
+    }
+
+    /// Which attempt `datagram` belongs to. Of a client that has not proven that it gets what we send only hellos are taken,
+    /// each one's to its own attempt; who begins anew replaces what is under way with its cookie (RFC 6347 §4.2.8).
+    fn place_of(&mut self, datagram: &[u8]) -> Option<Place> {
+        if self.finished || is_client(self.role) {
+            return Some(Place::Current);
+        }
+        let Some(hello) = dtls_records::client_hello(datagram) else {
+            return match self.asked.len() {
+                1.. if dtls_records::is_of_client_hello(datagram) => {
+                    Some(Place::Asked(self.asked.len() - 1))
+                }
+                _ => Some(Place::Current),
+            };
+        };
+        let of_current = self.current.as_ref().is_some_and(|it| it.began_with(&hello));
+        if of_current {
+            return (!hello.cookie.is_empty()).then_some(Place::Current);
+        }
+        if !hello.cookie.is_empty() {
+            let at = self.asked.iter().position(|attempt| attempt.is_proven_by(&hello))?;
+            self.current = Some(self.asked.swap_remove(at));
+            self.asked.clear();
+            return Some(Place::Current);
+        }
+        let known = self.asked.iter().position(|attempt| attempt.began_with(&hello));
+        Some(Place::Asked(known.unwrap_or_else(|| {
+            if self.asked.len() == MAX_ASKED {
+                self.asked.remove(0);
+            }
+            self.asked.push(Attempt::passive(&self.config, &hello));
+            self.asked.len() - 1
+        })))
     }
 
     fn keys(&self) -> Result<DtlsKeys, DtlsError> {
         let state = self
-            .endpoint
-            .get_connection_state(PEER)
+            .current
+            .as_ref()
+            .and_then(Attempt::state)
             .ok_or_else(|| DtlsError::Failed("the association is gone".into()))?;
         // The library has asked us already; no keys without a certificate, whatever it does with the answer.
         let leaf = state.peer_certificates.first().ok_or(DtlsError::WrongCertificate)?;
@@ -320,14 +437,9 @@ fn config(
         .with_extended_master_secret(ExtendedMasterSecretType::Request)
         .with_flight_interval(FLIGHT)
         .with_server_name("tandem.invalid".into())
-        .build(role == DtlsRole::Active, Some(PEER))
+        .build(is_client(role), Some(PEER))
         .map(Arc::new)
         .map_err(|error| failed(&error))
-}
-
-fn endpoint(config: &Arc<HandshakeConfig>, role: DtlsRole) -> Endpoint {
-    let server = (role == DtlsRole::Passive).then(|| Arc::clone(config));
-    Endpoint::new(PEER, TransportProtocol::UDP, server)
 }
 
 fn failed(error: &Error) -> DtlsError {

@@ -20,6 +20,10 @@ const MESSAGE_HEADER: usize = 12;
 const CLIENT_HELLO: u8 = 1;
 const SERVER_HELLO: u8 = 2;
 const HELLO_VERIFY_REQUEST: u8 = 3;
+const CERTIFICATE: u8 = 11;
+
+/// Bytes of a hello's random value.
+pub(crate) const RANDOM: usize = 32;
 
 /// The records of `datagram` that may be what they seem; none when it is not made of records, or nothing is left.
 ///
@@ -60,6 +64,104 @@ pub(crate) fn is_opening(datagram: &[u8], role: DtlsRole) -> bool {
 pub(crate) fn is_hello(datagram: &[u8]) -> bool {
     first_message(datagram)
         .is_some_and(|(kind, _)| matches!(kind, CLIENT_HELLO | HELLO_VERIFY_REQUEST))
+}
+
+/// What tells one client's hello from another's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ClientHello<'a> {
+    pub(crate) random: &'a [u8; RANDOM],
+    /// Empty in the first hello.
+    pub(crate) cookie: &'a [u8],
+}
+
+/// The client's hello that `datagram` begins with, or its beginning (RFC 6347 §4.2.1).
+pub(crate) fn client_hello(datagram: &[u8]) -> Option<ClientHello<'_>> {
+    let (random, rest) = first_body(datagram, CLIENT_HELLO)?.get(2..)?.split_first_chunk()?;
+    let (session, rest) = split_vector(rest)?;
+    let (cookie, _) = split_vector(rest)?;
+    (session.len() <= RANDOM).then_some(ClientHello { random, cookie })
+}
+
+/// Whether `datagram` begins with a client's hello or a later part of one.
+pub(crate) fn is_of_client_hello(datagram: &[u8]) -> bool {
+    first_message(datagram).is_some_and(|(kind, _)| kind == CLIENT_HELLO)
+}
+
+/// The cookie that `datagram`, of ours, asks for.
+pub(crate) fn asked_cookie(datagram: &[u8]) -> Option<&[u8]> {
+    let (cookie, _) = split_vector(first_body(datagram, HELLO_VERIFY_REQUEST)?.get(2..)?)?;
+    Some(cookie)
+}
+
+/// Numbers the records in clear of `datagram`, which is made of records, from `next` on; returns the number after them.
+///
+/// Whoever guesses the peer's address may write any number into such a record, and one of a record far ahead would have the
+/// library take all that the peer sends for repetitions. Nothing else depends on these numbers (RFC 6347 §4.1.2.6 has
+/// the window move only for what is authentic).
+pub(crate) fn renumber(datagram: &mut [u8], mut next: u64) -> u64 {
+    let mut rest = datagram;
+    while rest.len() >= RECORD_HEADER {
+        let length = RECORD_HEADER + usize::from(u16::from_be_bytes([rest[11], rest[12]]));
+        if rest[3..5] == [0, 0] {
+            rest[5..11].copy_from_slice(&next.to_be_bytes()[2..]);
+            next += 1;
+        }
+        let end = length.min(rest.len());
+        rest = &mut rest[end..];
+    }
+    next
+}
+
+/// Whether `datagram` holds, in clear, a whole certificate of its sender's own that is not `expected`.
+pub(crate) fn has_foreign_certificate(datagram: &[u8], expected: impl Fn(&[u8]) -> bool) -> bool {
+    let mut rest = datagram;
+    while let Some((header, body, behind)) = split_raw(rest) {
+        let in_clear = header[0] == HANDSHAKE && header[3..5] == [0, 0];
+        if in_clear && messages(body).filter_map(certificate).any(|leaf| !expected(leaf)) {
+            return true;
+        }
+        rest = behind;
+    }
+    false
+}
+
+/// The handshake messages in a record's body, whole or in part: header and text.
+fn messages(mut body: &[u8]) -> impl Iterator<Item = (&[u8; MESSAGE_HEADER], &[u8])> {
+    std::iter::from_fn(move || {
+        let (header, rest) = body.split_first_chunk::<MESSAGE_HEADER>()?;
+        let length = number_of(&header[9..]).min(rest.len());
+        let (text, behind) = rest.split_at(length);
+        body = behind;
+        Some((header, text))
+    })
+}
+
+/// The sender's own certificate in a message that is a whole list of them (RFC 5246 §7.4.2); empty when the list is.
+fn certificate<'a>((header, text): (&'a [u8; MESSAGE_HEADER], &'a [u8])) -> Option<&'a [u8]> {
+    if header[0] != CERTIFICATE || number_of(&header[1..4]) != text.len() {
+        return None;
+    }
+    let leaf = text.get(3..6).and_then(|length| text.get(6..6 + number_of(length)));
+    Some(leaf.unwrap_or_default())
+}
+
+/// The number in the first three bytes.
+fn number_of(bytes: &[u8]) -> usize {
+    bytes[..3].iter().fold(0, |number, byte| number << 8 | usize::from(*byte))
+}
+
+/// The text of the handshake message in clear that `datagram` begins with, if it is of that type and from its beginning.
+fn first_body(datagram: &[u8], kind: u8) -> Option<&[u8]> {
+    let (header, body, _) = split_raw(datagram)?;
+    let (message, text) = messages(body).next()?;
+    let in_clear = header[0] == HANDSHAKE && header[3..5] == [0, 0];
+    (in_clear && message[0] == kind && message[6..9] == [0; 3]).then_some(text)
+}
+
+/// Bytes that come behind their length in one byte, and what comes behind them.
+fn split_vector(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = bytes.split_first()?;
+    rest.split_at_checked(usize::from(*length))
 }
 
 /// Type and number of the handshake message in clear that `datagram` begins with.
@@ -177,6 +279,74 @@ mod tests {
             let mut bad = hello.clone();
             bad[at] = value;
             assert_eq!(believable(&bad), None, "{at} {value}");
+        }
+    }
+
+    #[test]
+    fn a_hello_is_known_by_its_random_value_and_its_cookie() {
+        let hello = |cookie: &[u8]| {
+            let mut text = vec![254, 253];
+            text.extend([7; RANDOM]);
+            text.extend([2, 9, 9, cookie.len() as u8]);
+            text.extend(cookie);
+            text.extend([0; 8]);
+            let mut body = vec![CLIENT_HELLO, 0, 0, text.len() as u8, 0, 0, 0, 0, 0, 0, 0];
+            body.push(text.len() as u8);
+            body.extend(text);
+            let mut bytes = vec![22, 254, 253, 0, 0, 0, 0, 0, 0, 0, 1, 0, body.len() as u8];
+            bytes.extend(body);
+            bytes
+        };
+        for cookie in [&b""[..], b"cookie"] {
+            let datagram = hello(cookie);
+            assert_eq!(client_hello(&datagram), Some(ClientHello { random: &[7; RANDOM], cookie }));
+            for end in 0..RECORD_HEADER + MESSAGE_HEADER + 38 {
+                assert_eq!(client_hello(&datagram[..end]), None);
+            }
+            assert_eq!(asked_cookie(&datagram), None);
+        }
+        let mut later = hello(b"");
+        later[RECORD_HEADER + 8] = 5;
+        assert!(client_hello(&later).is_none() && is_of_client_hello(&later));
+        let ask = [
+            &[22, 254, 253, 0, 0, 0, 0, 0, 0, 0, 1, 0, 17][..],
+            &[3, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 5, 254, 253, 2, 8, 9],
+        ];
+        assert_eq!(asked_cookie(&ask.concat()), Some(&[8, 9][..]));
+    }
+
+    #[test]
+    fn records_in_clear_are_numbered_as_they_come() {
+        let (clear, sealed) = (record(22, 0, 99, 0, 0), record(22, 1, 77, 0, 0));
+        let mut datagram = [clear.as_slice(), &sealed, &clear].concat();
+        assert_eq!(renumber(&mut datagram, 5), 7);
+        let numbered = [record(22, 0, 5, 0, 0), sealed, record(22, 0, 6, 0, 0)].concat();
+        assert_eq!(datagram, numbered);
+        let mut broken = clear;
+        broken[12] = 200;
+        assert_eq!(renumber(&mut broken, 0), 1);
+    }
+
+    #[test]
+    fn another_certificate_than_expected_is_seen() {
+        let with = |leaf: &[u8], whole: bool| {
+            let list = leaf.len() as u8 + 3;
+            let length = list + 3;
+            let named = if whole { length } else { length + 1 };
+            let mut bytes = vec![22, 254, 253, 0, 0, 0, 0, 0, 0, 0, 1, 0, length + 12];
+            bytes.extend([CERTIFICATE, 0, 0, named, 0, 2, 0, 0, 0, 0, 0, length]);
+            bytes.extend([0, 0, list, 0, 0, leaf.len() as u8]);
+            bytes.extend(leaf);
+            bytes
+        };
+        let is_foreign =
+            |datagram: &[u8]| has_foreign_certificate(datagram, |leaf| leaf == b"ours");
+        let other = record(22, 0, 1, 3, 0);
+        assert!(!is_foreign(&[with(b"ours", true), other.clone()].concat()));
+        assert!(!is_foreign(&with(b"them", false)), "it is not all there");
+        for foreign in [with(b"them", true), with(b"", true)] {
+            assert!(is_foreign(&[other.clone(), foreign.clone()].concat()));
+            assert!((0..foreign.len()).all(|end| !is_foreign(&foreign[..end])));
         }
     }
 

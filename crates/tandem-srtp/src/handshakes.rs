@@ -54,8 +54,8 @@ impl Handshakes {
         Self { first, remote, others: Vec::new() }
     }
 
-    /// Takes a datagram; `anywhere` allows other hosts than the announced one. An error ends all: the announced address
-    /// itself has caused it.
+    /// Takes a datagram; `anywhere` allows other hosts than the announced one. An error ends all: the peer at the announced
+    /// address has caused it.
     pub(crate) fn handle_datagram(
         &mut self,
         now: Instant,
@@ -143,6 +143,11 @@ impl Handshakes {
         self.others
             .retain_mut(|other| other.until > now && other.association.handle_timeout(now).is_ok());
         self.first.handle_timeout(now)
+    }
+
+    /// What went wrong with the announced address, if anything did.
+    pub(crate) const fn failure(&self) -> Option<&DtlsError> {
+        self.first.failure()
     }
 
     /// Takes nothing more and repeats nothing.

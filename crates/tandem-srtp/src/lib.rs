@@ -7,6 +7,7 @@
 mod counter;
 mod derivation;
 mod dtls;
+mod dtls_attempt;
 mod dtls_records;
 mod error;
 mod fingerprint;

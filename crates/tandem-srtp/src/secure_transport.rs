@@ -242,17 +242,18 @@ impl SecureTransport {
 
     /// Repeats what a handshake has lost, or gives it up.
     pub fn handle_timeout(&mut self, now: Instant) {
+        let handshakes = self.rtp.handshakes.as_mut();
         if self.give_up_at.is_some_and(|at| at <= now) {
-            return self.fail(DtlsError::TimedOut);
+            let failure = handshakes.and_then(|it| it.failure()).cloned();
+            return self.fail(failure.unwrap_or(DtlsError::TimedOut));
         }
-        let repeat = |path: &mut Path| match &mut path.handshakes {
-            Some(handshakes) => handshakes.handle_timeout(now),
-            None => Ok(()),
-        };
-        let repeated =
-            repeat(&mut self.rtp).and_then(|()| self.rtcp.as_mut().map_or(Ok(()), repeat));
-        if let Err(error) = repeated {
-            self.fail(error);
+        if let Some(Err(error)) = handshakes.map(|it| it.handle_timeout(now)) {
+            return self.fail(error);
+        }
+        if let Some(rtcp) = &mut self.rtcp
+            && rtcp.handshakes.as_mut().is_some_and(|it| it.handle_timeout(now).is_err())
+        {
+            rtcp.handshakes = None; // A call does without RTCP.
         }
     }
 
@@ -286,7 +287,7 @@ impl SecureTransport {
         }
     }
 
-    /// Gives up: there will be no keys of this handshake. Its last words, an alert, may still leave.
+    /// Gives up: there will be no keys of this handshake.
     fn fail(&mut self, error: DtlsError) {
         self.give_up_at = None;
         for path in [Some(&mut self.rtp), self.rtcp.as_mut()].into_iter().flatten() {

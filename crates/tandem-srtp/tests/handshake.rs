@@ -57,13 +57,26 @@ struct World {
     passive: Side,
     sent: usize,
     lost: fn(usize) -> bool,
+    /// All that was sent: whether by the active side, and what.
+    log: Vec<(bool, Vec<u8>)>,
+    /// What comes before the datagram of that number, to the active side or the other, from its peer's address.
+    forged: Vec<(usize, bool, Vec<u8>)>,
     events: Vec<(bool, SecurityEvent)>,
 }
 
 impl World {
     fn new(mux: bool, lost: fn(usize) -> bool) -> Self {
         let (active, passive) = (Side::new(1, mux), Side::new(2, mux));
-        Self { now: start(), active, passive, sent: 0, lost, events: Vec::new() }
+        Self {
+            now: start(),
+            active,
+            passive,
+            sent: 0,
+            lost,
+            log: Vec::new(),
+            forged: Vec::new(),
+            events: Vec::new(),
+        }
     }
 
     fn agree(&mut self, generation: u32) {
@@ -101,6 +114,8 @@ impl World {
             }
             for (from_active, handshake) in flying {
                 self.sent += 1;
+                self.log.push((from_active, handshake.bytes.to_vec()));
+                self.forge();
                 if (self.lost)(self.sent) {
                     continue;
                 }
@@ -116,6 +131,18 @@ impl World {
                 };
                 let mut bytes = handshake.bytes.to_vec();
                 assert_eq!(to.transport.unprotect(self.now, port, source, &mut bytes), None);
+            }
+        }
+    }
+
+    fn forge(&mut self) {
+        for (before, to_active, bytes) in &self.forged {
+            if *before == self.sent {
+                let (to, source) = match to_active {
+                    true => (&mut self.active.transport, self.passive.rtp),
+                    false => (&mut self.passive.transport, self.active.rtp),
+                };
+                assert_eq!(to.unprotect(self.now, Port::Rtp, source, &mut bytes.clone()), None);
             }
         }
     }
@@ -224,7 +251,7 @@ fn another_certificate_than_announced_gives_no_keys() {
         world.passive.transport.apply(world.now, &passive, world.active.peer());
         let active = dtls(DtlsRole::Active, of_passive, 1);
         world.active.transport.apply(world.now, &active, world.passive.peer());
-        world.run(Duration::from_secs(1));
+        world.run(Duration::from_secs(4));
         let deceived = !liar_is_active;
         assert!(
             world.events.contains(&(deceived, SecurityEvent::Failed(DtlsError::WrongCertificate))),
@@ -278,6 +305,51 @@ fn strangers_and_floods_do_not_disturb_a_handshake() {
             vec![22, 254, 253, 0, 0, 0, 0, 0, 0, (at >> 8) as u8, at as u8, 0, 4, 1, 0, 0, 0];
         world.passive.transport.unprotect(world.now, Port::Rtp, source, &mut garbage);
     }
+    world.exchange_media(1);
+}
+
+/// A whole handshake of two others.
+fn of_strangers() -> Vec<(bool, Vec<u8>)> {
+    let mut world = World::new(true, |_| false);
+    world.agree(1);
+    world.run(Duration::from_secs(1));
+    assert!(world.both_ready());
+    world.log
+}
+
+/// Whoever knows both addresses, and does not see what is sent between them, may forge whatever a handshake is made of.
+#[test]
+fn a_forged_datagram_of_any_kind_at_any_time_costs_some_seconds_at_most() {
+    let strangers = of_strangers();
+    for (number, (from_active, bytes)) in strangers.iter().enumerate() {
+        for before in 1..=strangers.len() {
+            for far in [false, true] {
+                let mut forged = bytes.clone();
+                if far {
+                    forged[5..11].fill(0xFF); // The number of its first record is the last one.
+                }
+                let mut world = World::new(true, |_| false);
+                world.forged = vec![(before, !from_active, forged)];
+                world.agree(1);
+                world.run(Duration::from_millis(4_500));
+                let events = &world.events;
+                assert!(world.both_ready(), "{number} before {before}, {far}: {events:?}");
+                world.exchange_media(1);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_client_that_begins_anew_is_answered_anew() {
+    let mut world = World::new(true, |sent| sent == 5); // The client's certificate is lost, and then the client.
+    world.agree(1);
+    world.run(Duration::from_millis(100));
+    assert!(!world.both_ready() && world.sent >= 5);
+    world.active.transport = SecureTransport::new(Some(Arc::clone(&world.active.identity)));
+    world.agree(1);
+    world.run(Duration::from_millis(100));
+    assert!(world.both_ready(), "{:?}", world.events);
     world.exchange_media(1);
 }
 
