@@ -24,29 +24,29 @@ pub struct Concealer {
     /// Samples of the stream for one at 8 kHz.
     scale: usize,
     /// What was learnt or concealed last.
-    history: Box<[f32]>,
+    history: Box<[i16]>,
+    /// What a gap takes; made for the first one.
+    gaps: Option<Box<Gaps>>,
+    /// Samples concealed since the last good one.
+    lost: usize,
+}
+
+#[derive(Debug)]
+struct Gaps {
     /// How the audio before the current gap goes on; of use where `lost` > 0.
     forward: Extrapolation,
     /// How the audio after a gap would go on, backwards in time.
     backward: Extrapolation,
-    future: Box<[f32]>,
-    /// Samples concealed since the last good one.
-    lost: usize,
+    /// The audio that is looked at.
+    known: Box<[f32]>,
 }
 
 impl Concealer {
     /// A concealer for audio of `rate` whose past is silence.
     pub fn new(rate: SampleRate) -> Self {
         let scale = rate.hz() / 8_000;
-        let silence = vec![0.0; HISTORY * scale].into_boxed_slice();
-        Self {
-            scale,
-            future: silence.clone(),
-            history: silence,
-            forward: Extrapolation::new(scale),
-            backward: Extrapolation::new(scale),
-            lost: 0,
-        }
+        let history = vec![0; HISTORY * scale].into_boxed_slice();
+        Self { scale, history, gaps: None, lost: 0 }
     }
 
     /// Learns audio that arrived. Every good frame is told, so that the next gap knows its past.
@@ -69,17 +69,17 @@ impl Concealer {
         let reach = extrapolation::SILENT_AFTER * self.scale;
         let (begin, end) = gap.split_at_mut(gap.len().saturating_sub(reach));
         self.conceal_forward(begin);
-        self.find_forward();
+        let lost = self.lost;
+        let Gaps { forward, backward, known } = self.find_forward();
         // Backwards in time the future is a past.
-        let known = next.len().min(self.future.len());
-        for (slot, &sample) in self.future[..known].iter_mut().rev().zip(next) {
+        let count = next.len().min(known.len());
+        for (slot, &sample) in known[..count].iter_mut().rev().zip(next) {
             *slot = f32::from(sample);
         }
-        self.backward.follow(&self.future[..known], self.forward.period());
+        backward.follow(&known[..count], forward.period());
         let length = end.len();
         for (n, slot) in end.iter_mut().enumerate() {
-            let (before, after) =
-                (self.forward.sample(self.lost + n), self.backward.sample(length - 1 - n));
+            let (before, after) = (forward.sample(lost + n), backward.sample(length - 1 - n));
             *slot = to_pcm(before + (after - before) * fade_in(n, length));
         }
         self.conclude(end);
@@ -92,18 +92,26 @@ impl Concealer {
         if gap.is_empty() {
             return;
         }
-        self.find_forward();
+        let lost = self.lost;
+        let Gaps { forward, .. } = self.find_forward();
         for (n, slot) in gap.iter_mut().enumerate() {
-            *slot = to_pcm(self.forward.sample(self.lost + n));
+            *slot = to_pcm(forward.sample(lost + n));
         }
         self.conclude(gap);
     }
 
     /// Finds how the past goes on, unless this gap has begun before.
-    fn find_forward(&mut self) {
-        if self.lost == 0 {
-            self.forward.follow_any(&self.history);
+    fn find_forward(&mut self) -> &mut Gaps {
+        let Self { scale, history, gaps, lost } = self;
+        let begins = *lost == 0 || gaps.is_none();
+        let gaps = gaps.get_or_insert_with(|| Box::new(Gaps::new(*scale)));
+        if begins {
+            for (slot, &sample) in gaps.known.iter_mut().zip(&*history) {
+                *slot = f32::from(sample);
+            }
+            gaps.forward.follow_any(&gaps.known);
         }
+        gaps
     }
 
     fn conclude(&mut self, concealed: &[i16]) {
@@ -115,8 +123,16 @@ impl Concealer {
         let kept = self.history.len();
         let pcm = &pcm[pcm.len().saturating_sub(kept)..];
         self.history.copy_within(pcm.len().., 0);
-        for (slot, &sample) in self.history[kept - pcm.len()..].iter_mut().zip(pcm) {
-            *slot = f32::from(sample);
+        self.history[kept - pcm.len()..].copy_from_slice(pcm);
+    }
+}
+
+impl Gaps {
+    fn new(scale: usize) -> Self {
+        Self {
+            forward: Extrapolation::new(scale),
+            backward: Extrapolation::new(scale),
+            known: vec![0.0; HISTORY * scale].into_boxed_slice(),
         }
     }
 }

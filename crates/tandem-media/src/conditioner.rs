@@ -19,9 +19,8 @@ const BLOCK: usize = 480;
 pub struct Conditioner {
     rate: SampleRate,
     offset: DcBlocker,
-    denoiser: Option<Denoiser>,
+    denoiser: Option<Box<Denoiser>>,
     level: Option<LevelControl>,
-    block: [f32; BLOCK],
 }
 
 impl Conditioner {
@@ -33,9 +32,8 @@ impl Conditioner {
         Some(Self {
             rate,
             offset: DcBlocker::new(rate),
-            denoiser: settings.denoise.then(|| Denoiser::new(rate)),
+            denoiser: settings.denoise.then(|| Box::new(Denoiser::new(rate))),
             level: settings.gain_control.map(|control| LevelControl::new(rate, control)),
-            block: [0.0; BLOCK],
         })
     }
 
@@ -53,8 +51,26 @@ impl Conditioner {
 
     /// Replaces `pcm` by what the model is to hear. `speech`: the caller speaks in it, which is what the level is taken from.
     pub fn process(&mut self, pcm: &mut [i16], speech: bool) {
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: the processor has AVX2, all that `process_avx2` asks for.
+            return unsafe { self.process_avx2(pcm, speech) };
+        }
+        self.process_lanes(pcm, speech);
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2")]
+    fn process_avx2(&mut self, pcm: &mut [i16], speech: bool) {
+        self.process_lanes(pcm, speech);
+    }
+
+    // Inlined, so that it is compiled for the instructions of each caller.
+    #[inline(always)]
+    fn process_lanes(&mut self, pcm: &mut [i16], speech: bool) {
+        let mut block = [0.0; BLOCK];
         for chunk in pcm.chunks_mut(BLOCK) {
-            let block = &mut self.block[..chunk.len()];
+            let block = &mut block[..chunk.len()];
             for (slot, &sample) in block.iter_mut().zip(chunk.iter()) {
                 *slot = f32::from(sample);
             }

@@ -2,8 +2,8 @@
 
 use crate::{AudioFormat, Resampler, SampleRate, g711};
 
-/// Samples converted in one go: 20 ms at 48 kHz.
-const BLOCK: usize = 960;
+/// Samples converted in one go: 20 ms at 24 kHz.
+const BLOCK: usize = 480;
 
 /// Converts a stretch of audio that comes in pieces; it is as long afterwards as it was, and begins where it began.
 ///

@@ -25,10 +25,10 @@ impl<T> Default for FrameQueue<T> {
 }
 
 impl<T> FrameQueue<T> {
-    /// An empty queue with room for some 100 ms of any format.
+    /// An empty queue with room for 100 ms at 24 kHz; it grows to what is ever needed.
     pub fn new() -> Self {
-        let bytes = Vec::with_capacity(8 * 1024);
-        Self { bytes, read: 0, frames: VecDeque::with_capacity(16), dropped: 0 }
+        let bytes = Vec::with_capacity(5 * 1024);
+        Self { bytes, read: 0, frames: VecDeque::with_capacity(8), dropped: 0 }
     }
 
     /// Appends a frame whose bytes `write` adds to the buffer; without any it is no frame.

@@ -78,6 +78,23 @@ impl G722Decoder {
 
     /// Fills two samples from each byte.
     pub(crate) fn decode(&mut self, payload: &[u8], pcm: &mut [i16]) {
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: the processor has AVX2, all that `decode_avx2` asks for.
+            return unsafe { self.decode_avx2(payload, pcm) };
+        }
+        self.decode_codes(payload, pcm);
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2")]
+    fn decode_avx2(&mut self, payload: &[u8], pcm: &mut [i16]) {
+        self.decode_codes(payload, pcm);
+    }
+
+    // Inlined, so that it is compiled for the instructions of each caller.
+    #[inline(always)]
+    fn decode_codes(&mut self, payload: &[u8], pcm: &mut [i16]) {
         let (mut low, mut high) = ([0; BLOCK], [0; BLOCK]);
         let pairs = pcm.as_chunks_mut::<2>().0;
         for (codes, pairs) in payload.chunks(BLOCK).zip(pairs.chunks_mut(BLOCK)) {

@@ -14,7 +14,7 @@ const MAX_STRETCHES: usize = 1024;
 /// Items whose account is kept after their audio has gone.
 const KEPT_ACCOUNTS: usize = 64;
 /// An empty queue that has grown beyond this many bytes gives the memory back.
-const KEPT_CAPACITY: usize = 256 * 1024;
+const KEPT_CAPACITY: usize = 64 * 1024;
 /// Accounts are kept in samples of this rate, a multiple of every other.
 const ACCOUNTING: SampleRate = SampleRate::Hz48000;
 

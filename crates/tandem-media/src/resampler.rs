@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// Input samples filtered in one go; longer input is taken in such blocks.
-const BLOCK: usize = 960;
+const BLOCK: usize = 480;
 
 /// Converts a stream of mono `i16` PCM from one sample rate to another.
 ///

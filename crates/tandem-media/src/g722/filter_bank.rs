@@ -53,6 +53,7 @@ impl Synthesis {
     }
 
     /// Fills `pairs`, one block at most, from the front of `low` and `high`.
+    #[inline(always)] // Compiled for the instructions of the caller.
     pub(super) fn join(&mut self, low: &[i16], high: &[i16], pairs: &mut [[i16; 2]]) {
         let length = pairs.len();
         for (index, (&low, &high)) in low.iter().zip(high).take(length).enumerate() {

@@ -1,6 +1,6 @@
 //! What each 10 ms sound like: the levels of a dozen bands of the telephone's spectrum.
 
-use std::{f32::consts::PI, time::Duration};
+use std::{f32::consts::PI, sync::OnceLock, time::Duration};
 
 use crate::{SampleRate, fourier::Fourier};
 
@@ -39,11 +39,8 @@ pub(crate) struct Bands {
     /// The last 6 ms, then the block that is not yet complete.
     window: [f32; WINDOW],
     filled: usize,
-    hann: [f32; WINDOW],
+    hann: &'static [f32; WINDOW],
     fourier: Fourier,
-    frame: [f32; WINDOW],
-    re: [f32; WINDOW / 2 + 1],
-    im: [f32; WINDOW / 2 + 1],
     energies: [f32; BANDS],
 }
 
@@ -55,11 +52,8 @@ impl Bands {
             summed: 0,
             window: [0.0; WINDOW],
             filled: 0,
-            hann: std::array::from_fn(|n| (PI * (n as f32 + 0.5) / WINDOW as f32).sin().powi(2)),
+            hann: hann(),
             fourier: Fourier::new(WINDOW),
-            frame: [0.0; WINDOW],
-            re: [0.0; WINDOW / 2 + 1],
-            im: [0.0; WINDOW / 2 + 1],
             energies: [LEAST_ENERGY; BANDS],
         }
     }
@@ -84,24 +78,20 @@ impl Bands {
         const PAST: usize = WINDOW - BLOCK;
         let wanted = (BLOCK - self.filled) * self.decimation - self.summed;
         let taken = wanted.min(pcm.len());
-        if self.decimation == 1 {
-            let room = &mut self.window[PAST + self.filled..][..taken];
-            for (slot, &sample) in room.iter_mut().zip(pcm) {
-                *slot = f32::from(sample);
-            }
-            self.filled += taken;
-        } else {
-            // A mean of neighbours lets some of the sound above 4 kHz through, which is as much speech as that below.
-            for &sample in &pcm[..taken] {
-                self.sum += i32::from(sample);
-                self.summed += 1;
-                if self.summed == self.decimation {
-                    self.window[PAST + self.filled] = self.sum as f32 / self.decimation as f32;
-                    self.filled += 1;
-                    (self.sum, self.summed) = (0, 0);
-                }
-            }
-        }
+        // A mean of neighbours lets some of the sound above 4 kHz through, which is as much speech as that below.
+        let (begun, whole) = pcm[..taken].split_at(match self.summed {
+            0 => 0,
+            summed => (self.decimation - summed).min(taken),
+        });
+        self.sum_up(begun);
+        let room = &mut self.window[PAST + self.filled..];
+        self.filled += match self.decimation {
+            1 => means::<1>(whole, room),
+            2 => means::<2>(whole, room),
+            3 => means::<3>(whole, room),
+            _ => means::<6>(whole, room),
+        };
+        self.sum_up(&whole[whole.len() / self.decimation * self.decimation..]);
         if self.filled < BLOCK {
             return (taken, None);
         }
@@ -111,23 +101,35 @@ impl Bands {
         (taken, Some(block))
     }
 
+    /// Takes samples of the next one at 8 kHz, no more than complete it.
+    fn sum_up(&mut self, pcm: &[i16]) {
+        const PAST: usize = WINDOW - BLOCK;
+        self.sum += pcm.iter().map(|&sample| i32::from(sample)).sum::<i32>();
+        self.summed += pcm.len();
+        if self.summed == self.decimation {
+            self.window[PAST + self.filled] = self.sum as f32 / self.decimation as f32;
+            self.filled += 1;
+            (self.sum, self.summed) = (0, 0);
+        }
+    }
+
     fn measure(&mut self) -> Block {
         let mut sum = 0.0;
         // The least that a coder makes of silence has no spectrum worth the transform.
         if self.window.iter().any(|sample| sample.abs() > 8.0) {
-            for ((slot, sample), weight) in self.frame.iter_mut().zip(&self.window).zip(&self.hann)
-            {
+            let mut frame = [0.0; WINDOW];
+            for ((slot, sample), weight) in frame.iter_mut().zip(&self.window).zip(self.hann) {
                 *slot = sample * weight;
             }
-            self.fourier.forward(&self.frame, &mut self.re, &mut self.im);
+            let (mut re, mut im) = ([0.0; WINDOW / 2 + 1], [0.0; WINDOW / 2 + 1]);
+            self.fourier.forward(&frame, &mut re, &mut im);
+            for (power, im) in re.iter_mut().zip(&im) {
+                *power = *power * *power + im * im;
+            }
             for (energy, edges) in self.energies.iter_mut().zip(EDGES.windows(2)) {
                 let bins = edges[0]..edges[1];
                 let count = bins.len() as f32;
-                let power: f32 = self.re[bins.clone()]
-                    .iter()
-                    .zip(&self.im[bins])
-                    .map(|(re, im)| re * re + im * im)
-                    .sum();
+                let power: f32 = re[bins].iter().sum();
                 sum += power;
                 let now = power / count / (WINDOW as f32 * 0.375) + LEAST_ENERGY;
                 *energy += BELIEF * (now - *energy);
@@ -143,6 +145,23 @@ impl Bands {
             power: sum * 2.0 / (WINDOW as f32 * WINDOW as f32 * 0.375),
         }
     }
+}
+
+/// Writes the mean of each `N` samples to `room`, and returns how many.
+fn means<const N: usize>(pcm: &[i16], room: &mut [f32]) -> usize {
+    let whole = pcm.as_chunks::<N>().0;
+    for (slot, samples) in room.iter_mut().zip(whole) {
+        *slot = samples.iter().map(|&sample| i32::from(sample)).sum::<i32>() as f32 / N as f32;
+    }
+    whole.len()
+}
+
+/// The window of all transforms.
+fn hann() -> &'static [f32; WINDOW] {
+    static HANN: OnceLock<[f32; WINDOW]> = OnceLock::new();
+    HANN.get_or_init(|| {
+        std::array::from_fn(|n| (PI * (n as f32 + 0.5) / WINDOW as f32).sin().powi(2))
+    })
 }
 
 /// 10 log10 of a number from 1 on, to 0.1 dB: the exponent, and a parabola for the mantissa.

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::bands::{BANDS, Bands, Block, Levels};
-use crate::SampleRate;
+use crate::{SampleRate, lanes::to_pcm};
 
 /// Blocks of what was played that are remembered: 960 ms, some of which may be still to come.
 const MEMORY: usize = 96;
@@ -11,6 +11,9 @@ const MEMORY: usize = 96;
 const LONGEST: usize = 50;
 /// Delays are compared by vectors of this length, a whole number of vector registers; the bands beyond the last are zero.
 const LANES: usize = 16;
+/// A shape's distances are in parts of a dB, and bounded: the sum of products of two has room in 32 bits.
+const PARTS: f32 = 256.0;
+const FURTHEST: f32 = 30.0;
 const BLOCK_TIME: Duration = Duration::from_millis(10);
 /// Blocks by which the clocks of both ways may differ from their samples' count before they are set anew.
 const SLACK: i64 = 4;
@@ -39,6 +42,8 @@ const SETTLED: u32 = 30;
 /// The echo's tail falls by this much in a block: 60 dB in 300 ms.
 const TAIL: f32 = 2.0;
 const TAIL_BLOCKS: usize = 12;
+/// What both sides of a likeness are at least, dB squared: one block of 12 dB in every band.
+const LEAST: f32 = 2_000.0;
 /// Blocks of the agent's voice, once an echo would have come, after which there is none.
 const UNANSWERED: u32 = 30;
 
@@ -64,10 +69,14 @@ pub(super) struct EchoGuard {
     /// Number of the next block of each way, counted from the first instant.
     next_played: i64,
     next_heard: Option<i64>,
-    /// What was played, by the number of its block.
-    levels: [Levels; MEMORY],
+    /// What was played, by the number of its block: levels in [`PARTS`].
+    levels: [[i16; BANDS]; MEMORY],
     /// .. as the comparison takes it: the distance from the mean.
-    shapes: [[f32; LANES]; MEMORY],
+    shapes: [Shape; MEMORY],
+    /// The sum of products of each shape with itself, dB squared.
+    powers: [f32; MEMORY],
+    /// Whether the agent is heard in it.
+    active: [bool; MEMORY],
     played_mean: Levels,
     heard_mean: Levels,
     short: Likeness,
@@ -78,13 +87,19 @@ pub(super) struct EchoGuard {
     unanswered: u32,
 }
 
+/// How far each band is from its mean, in [`PARTS`].
+type Shape = [i16; LANES];
+
+/// A value for each delay in blocks.
+type Delays = [f32; LONGEST + 1];
+
 /// Running sums of products, for each delay in blocks.
 #[derive(Debug)]
 struct Likeness {
     keep: f32,
     heard: f32,
-    products: [f32; LONGEST + 1],
-    played: [f32; LONGEST + 1],
+    products: Delays,
+    played: Delays,
 }
 
 /// An echo that is there.
@@ -105,8 +120,10 @@ impl EchoGuard {
             origin: None,
             next_played: 0,
             next_heard: None,
-            levels: [[SILENT; BANDS]; MEMORY],
-            shapes: [[0.0; LANES]; MEMORY],
+            levels: [[in_parts(SILENT); BANDS]; MEMORY],
+            shapes: [[0; LANES]; MEMORY],
+            powers: [0.0; MEMORY],
+            active: [false; MEMORY],
             played_mean: [SILENT; BANDS],
             heard_mean: [SILENT; BANDS],
             short: Likeness::new(SHORT),
@@ -154,9 +171,7 @@ impl EchoGuard {
         if self.next_played < number - 2 {
             self.play_silence(number - 2); // Nothing was sent, not even silence.
         }
-        let loudness = |levels: &Levels| levels.iter().sum::<f32>() / BANDS as f32;
-        let recent = self.recent(number);
-        let active = recent.flatten().any(|slot| loudness(&self.levels[slot]) > SILENT + ACTIVE);
+        let active = self.recent(number).any(|(_, slot)| self.active[slot]);
         let shape = shape(&block.levels, &mut self.heard_mean);
         if !active {
             self.playing = 0;
@@ -165,14 +180,13 @@ impl EchoGuard {
         self.playing = self.playing.saturating_add(1);
         self.compare(number, &shape);
         self.find_path();
-        let (likeness, _) = self.short.best();
         if let Some(mut path) = self.path {
             let at_path = self.short.near(path.delay);
             if above && at_path > SURE_CALLER {
                 self.learn_gain(number, &mut path, block, background);
             }
             self.path = Some(path);
-            if path.learnt < SETTLED && likeness > SURE_ECHO {
+            if path.learnt < SETTLED && self.short.best().0 > SURE_ECHO {
                 return Origin::Echo; // Its delay may be that of a neighbouring syllable yet.
             }
             return Origin::Louder(self.expected(number, &path));
@@ -184,7 +198,7 @@ impl EchoGuard {
             }
             return Origin::Caller;
         }
-        match likeness {
+        match self.short.best().0 {
             SURE_ECHO.. => {
                 self.unanswered = 0;
                 Origin::Echo
@@ -218,8 +232,11 @@ impl EchoGuard {
 
     fn remember(&mut self, levels: Levels) {
         let slot = self.next_played.rem_euclid(MEMORY as i64) as usize;
-        self.levels[slot] = levels;
-        self.shapes[slot] = shape(&levels, &mut self.played_mean);
+        let shape = shape(&levels, &mut self.played_mean);
+        self.levels[slot] = levels.map(in_parts);
+        self.shapes[slot] = shape;
+        self.powers[slot] = product(&shape, &shape);
+        self.active[slot] = levels.iter().sum::<f32>() / BANDS as f32 > SILENT + ACTIVE;
         self.next_played += 1;
     }
 
@@ -229,27 +246,27 @@ impl EchoGuard {
         known.contains(&number).then(|| number.rem_euclid(MEMORY as i64) as usize)
     }
 
-    /// Where what was played lies that may be heard in block `number`, by rising delay.
-    fn recent(&self, number: i64) -> impl Iterator<Item = Option<usize>> {
-        (0..=LONGEST as i64).map(move |delay| self.slot(number - delay))
+    /// The delays after which what was played may be heard in block `number`, as far as it is known, and where that lies.
+    fn recent(&self, number: i64) -> impl Iterator<Item = (usize, usize)> + use<> {
+        let behind = self.next_played - 1 - number;
+        let delays = (-behind).max(0)..=(MEMORY as i64 - 1 - behind).min(LONGEST as i64);
+        let mut slot = (number - delays.start()).rem_euclid(MEMORY as i64) as usize;
+        delays.map(move |delay| {
+            let here = slot;
+            slot = if slot == 0 { MEMORY - 1 } else { slot - 1 };
+            (delay as usize, here)
+        })
     }
 
-    fn compare(&mut self, number: i64, heard: &[f32; LANES]) {
-        let energy: f32 = heard.iter().map(|x| x * x).sum();
-        for likeness in [&mut self.short, &mut self.long] {
-            likeness.heard = likeness.heard * likeness.keep + energy;
+    fn compare(&mut self, number: i64, heard: &Shape) {
+        let (mut products, mut powers) = ([0.0; LONGEST + 1], [0.0; LONGEST + 1]);
+        for (delay, slot) in self.recent(number) {
+            products[delay] = product(heard, &self.shapes[slot]);
+            powers[delay] = self.powers[slot];
         }
-        for delay in 0..=LONGEST {
-            let (mut product, mut power) = (0.0, 0.0);
-            if let Some(slot) = self.slot(number - delay as i64) {
-                for (x, y) in heard.iter().zip(&self.shapes[slot]) {
-                    product += x * y;
-                    power += y * y;
-                }
-            }
-            self.short.add(delay, product, power);
-            self.long.add(delay, product, power);
-        }
+        let energy = product(heard, heard);
+        self.short.add(energy, &products, &powers);
+        self.long.add(energy, &products, &powers);
     }
 
     fn find_path(&mut self) {
@@ -287,7 +304,7 @@ impl EchoGuard {
         for tail in 2..TAIL_BLOCKS {
             let Some(slot) = self.slot(number - (path.delay + tail) as i64) else { continue };
             for (level, &played) in expected.iter_mut().zip(&self.levels[slot]) {
-                *level = level.max(played - TAIL * tail as f32);
+                *level = level.max(f32::from(played) / PARTS - TAIL * tail as f32);
             }
         }
         let more = EXPECTED + UNLEARNT * FIRST.saturating_sub(path.learnt) as f32;
@@ -302,7 +319,7 @@ impl EchoGuard {
         for near in -reach..=reach {
             let Some(slot) = self.slot(number - delay as i64 + near) else { continue };
             for (level, &played) in loudest.iter_mut().zip(&self.levels[slot]) {
-                *level = level.max(played);
+                *level = level.max(f32::from(played) / PARTS);
             }
         }
         loudest
@@ -314,23 +331,31 @@ impl Likeness {
         Self { keep, heard: 0.0, products: [0.0; LONGEST + 1], played: [0.0; LONGEST + 1] }
     }
 
-    fn add(&mut self, delay: usize, product: f32, power: f32) {
-        self.products[delay] = self.products[delay] * self.keep + product;
-        self.played[delay] = self.played[delay] * self.keep + power;
+    fn add(&mut self, heard: f32, products: &Delays, played: &Delays) {
+        self.heard = self.heard * self.keep + heard;
+        for (sum, product) in self.products.iter_mut().zip(products) {
+            *sum = *sum * self.keep + product;
+        }
+        for (sum, power) in self.played.iter_mut().zip(played) {
+            *sum = *sum * self.keep + power;
+        }
     }
 
     /// The likeness at `delay`, 0 to 1; nothing is like next to nothing.
     fn at(&self, delay: usize) -> f32 {
-        const LEAST: f32 = 2_000.0; // One block of 12 dB in every band.
         let (heard, played) = (self.heard.max(LEAST), self.played[delay].max(LEAST));
         self.products[delay] / (heard * played).sqrt()
     }
 
     /// The best likeness, and its delay.
     fn best(&self) -> (f32, usize) {
-        (0..=LONGEST)
-            .map(|delay| (self.at(delay), delay))
-            .fold((0.0, 0), |best, next| if next.0 > best.0 { next } else { best })
+        let heard = self.heard.max(LEAST);
+        let mut all = [0.0; LONGEST + 1];
+        for ((slot, product), played) in all.iter_mut().zip(&self.products).zip(&self.played) {
+            *slot = product / (heard * played.max(LEAST)).sqrt();
+        }
+        let all = all.into_iter().zip(0..);
+        all.fold((0.0, 0), |best, next| if next.0 > best.0 { next } else { best })
     }
 
     /// The likeness at `delay` or next to it.
@@ -347,13 +372,46 @@ impl Path {
 }
 
 /// How far each band is from its mean, which follows.
-fn shape(levels: &Levels, mean: &mut Levels) -> [f32; LANES] {
-    let mut shape = [0.0; LANES];
+fn shape(levels: &Levels, mean: &mut Levels) -> Shape {
+    let mut shape = [0; LANES];
     for ((slot, &level), mean) in shape.iter_mut().zip(levels).zip(mean) {
-        *slot = (level - *mean).clamp(-30.0, 30.0);
+        *slot = to_pcm((level - *mean).clamp(-FURTHEST, FURTHEST) * PARTS);
         *mean += MEAN_RATE * (level - *mean);
     }
     shape
+}
+
+/// A level in [`PARTS`], 128 dB at most.
+const fn in_parts(level: f32) -> i16 {
+    (level * PARTS) as i16
+}
+
+/// The sum of products, dB squared.
+fn product(a: &Shape, b: &Shape) -> f32 {
+    sum_of_products(a, b) as f32 / (PARTS * PARTS)
+}
+
+/// By the instruction that was made for it, which the compiler does not find.
+#[cfg(target_arch = "x86_64")]
+fn sum_of_products(a: &Shape, b: &Shape) -> i32 {
+    use std::arch::x86_64::{
+        __m128i, _mm_add_epi32, _mm_cvtsi128_si32, _mm_loadu_si128, _mm_madd_epi16,
+        _mm_shuffle_epi32,
+    };
+    let (a, b): (*const __m128i, *const __m128i) = (a.as_ptr().cast(), b.as_ptr().cast());
+    // SAFETY: each shape is two vectors long, and every processor of this family has SSE2.
+    unsafe {
+        let low = _mm_madd_epi16(_mm_loadu_si128(a), _mm_loadu_si128(b));
+        let high = _mm_madd_epi16(_mm_loadu_si128(a.add(1)), _mm_loadu_si128(b.add(1)));
+        let four = _mm_add_epi32(low, high);
+        let two = _mm_add_epi32(four, _mm_shuffle_epi32::<0b01_00_11_10>(four));
+        _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32::<0b10_11_00_01>(two)))
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn sum_of_products(a: &Shape, b: &Shape) -> i32 {
+    a.iter().zip(b).map(|(&a, &b)| i32::from(a) * i32::from(b)).sum()
 }
 
 #[cfg(test)]
@@ -361,7 +419,7 @@ mod tests {
     use std::f32::consts::TAU;
 
     use super::*;
-    use crate::{Activity, VoiceActivity, lanes::to_pcm};
+    use crate::{Activity, VoiceActivity};
 
     struct Random(u32);
 
@@ -482,6 +540,14 @@ mod tests {
         }
         assert!(unguarded > 20, "{unguarded}");
         assert!(found * 10 >= sentences * 8, "{found} of {sentences} were found");
+    }
+
+    #[test]
+    fn every_band_counts_in_the_comparison() {
+        let a: Shape = std::array::from_fn(|band| 7_680 - 300 * band as i16);
+        let b: Shape = std::array::from_fn(|band| if band % 3 == 0 { -7_680 } else { 77 });
+        let sum: i32 = (0..LANES).map(|band| i32::from(a[band]) * i32::from(b[band])).sum();
+        assert_eq!(sum_of_products(&a, &b), sum);
     }
 
     #[test]
