@@ -14,7 +14,7 @@ use std::{
 use tandem_call::Tap;
 use tandem_media::{AudioFormat, SampleRate};
 
-use crate::ring::{LONGEST, PieceSender};
+use crate::ring::{LONGEST, PieceReceiver, PieceSender, ring};
 
 /// What the call and the writer know of each other.
 #[derive(Debug)]
@@ -99,6 +99,12 @@ impl Ear {
         Self { begin, ring, shared }
     }
 
+    /// An ear for the audio of a leg of `rate` that nobody records: what one costs can be measured with it.
+    pub fn unrecorded(begin: Instant, rate: SampleRate) -> (Self, EarDrain) {
+        let (sender, receiver) = ring(rate);
+        (Self::new(begin, sender, Arc::default()), EarDrain(receiver))
+    }
+
     /// Where audio of `samples` belongs whose first one belongs at `at`: nanoseconds from the beginning, and how many of its
     /// first samples are from before. None when nothing of it is to be kept.
     fn place(&self, at: Instant, rate: SampleRate, samples: usize) -> Option<(u64, usize)> {
@@ -128,6 +134,22 @@ impl Ear {
         if !self.ring.send(at, format, write) {
             self.shared.dropped_ns.fetch_add(nanos(format.duration_of(bytes)), Relaxed);
         }
+    }
+}
+
+/// Takes what an [unrecorded](Ear::unrecorded) ear has heard.
+#[derive(Debug)]
+pub struct EarDrain(PieceReceiver);
+
+impl EarDrain {
+    /// Throws away what was heard since the last time; how many pieces that were.
+    pub fn empty(&mut self) -> usize {
+        let mut pieces = 0;
+        while self.0.head().is_some() {
+            self.0.take();
+            pieces += 1;
+        }
+        pieces
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, BufReader, BufWriter, Write},
+    io::{self, BufReader, BufWriter, Read, Write},
     os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
     time::Duration,
@@ -70,27 +70,44 @@ pub enum InspectError {
 
 /// What the file `path` is, and with its `key` what a sealed one holds.
 pub fn inspect(path: &Path, key: Option<&RecordingKey>) -> Result<About, InspectError> {
-    let io = |source| InspectError::Io { path: path.to_owned(), source };
-    let mut file = BufReader::new(File::open(path).map_err(io)?);
-    let size_bytes = file.get_ref().metadata().map_err(io)?.len();
+    let path = || path.to_owned();
+    let about = File::open(path()).map_err(UnsealError::Io).and_then(|file| {
+        let size_bytes = file.metadata()?.len();
+        examine(&mut BufReader::new(file), size_bytes, key)
+    });
+    match about {
+        Ok(Some(about)) => Ok(about),
+        Ok(None) => Err(InspectError::NoRecording { path: path() }),
+        Err(UnsealError::Io(source)) => Err(InspectError::Io { path: path(), source }),
+        Err(source) => Err(InspectError::Unseal { path: path(), source }),
+    }
+}
+
+/// What the file of `size_bytes` is that `input` gives, and with its `key` what a sealed one holds; none when it is no recording.
+///
+/// A file whose end is missing is told of as far as it is there; an error when it can't be read or was changed.
+pub fn examine(
+    input: &mut impl Read,
+    size_bytes: u64,
+    key: Option<&RecordingKey>,
+) -> Result<Option<About>, UnsealError> {
     let mut beginning = [0; 16];
-    let read = file.get_ref().read_at(&mut beginning, 0).map_err(io)?;
+    let read = sealing::fill(input, &mut beginning)?;
+    let mut whole = beginning[..read].chain(input);
     let mut probe = Probe::default();
     let (sealed, complete) = if is_sealed(&beginning[..read]) {
         let sealed = Some(sealing::key_id(&beginning));
         let Some(key) = key else {
-            return Ok(About { sealed, contents: None, complete: None, size_bytes });
+            return Ok(Some(About { sealed, contents: None, complete: None, size_bytes }));
         };
-        let unsealed = unseal(&mut file, key, &mut probe)
-            .map_err(|source| InspectError::Unseal { path: path.to_owned(), source })?;
+        let unsealed = unseal(&mut whole, key, &mut probe)?;
         (sealed, Some(unsealed.complete))
     } else {
-        io::copy(&mut file, &mut probe).map_err(io)?;
+        io::copy(&mut whole, &mut probe)?;
         (None, probe.is_complete())
     };
     let contents = probe.contents();
-    let contents = contents.ok_or_else(|| InspectError::NoRecording { path: path.to_owned() })?;
-    Ok(About { sealed, contents: Some(contents), complete, size_bytes })
+    Ok(contents.map(|contents| About { sealed, contents: Some(contents), complete, size_bytes }))
 }
 
 /// Writes what the sealed file `input` holds to the new file `output`, which only its owner may read, as far as it is there.
@@ -177,7 +194,7 @@ impl Write for Probe {
         self.length += bytes.len() as u64;
         let room = BEGINNING - self.beginning.len();
         self.beginning.extend_from_slice(&bytes[..bytes.len().min(room)]);
-        if self.beginning.starts_with(b"OggS") {
+        if b"OggS".starts_with(&self.beginning[..self.beginning.len().min(4)]) {
             self.page.extend_from_slice(bytes);
             let mut read = 0;
             while let Some(page) = ogg::read_page(&self.page[read..]) {

@@ -31,9 +31,9 @@ mod take;
 mod wav;
 
 pub use disk::free_bytes;
-pub use ear::Ear;
+pub use ear::{Ear, EarDrain};
 pub use folder::probe_folder;
-pub use inspect::{About, Contents, InspectError, inspect, unseal_file};
+pub use inspect::{About, Contents, InspectError, examine, inspect, unseal_file};
 pub use key::{KeyError, KeyId, RecordingKey};
 pub use recorder::Recorder;
 pub use recording::Recording;

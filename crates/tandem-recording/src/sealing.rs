@@ -229,7 +229,7 @@ fn nonce(prefix: [u8; PREFIX], number: u32, is_last: bool) -> Nonce {
 }
 
 /// Reads until `buffer` is full or nothing more comes; how much came.
-fn fill(input: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+pub(crate) fn fill(input: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     let mut read = 0;
     while read < buffer.len() {
         match input.read(&mut buffer[read..]) {

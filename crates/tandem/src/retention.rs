@@ -1,4 +1,4 @@
-//! Deletes old recordings, at the start and every day.
+//! Deletes old recordings, at the start and every day, in every folder that was recorded to since the start.
 
 use std::{
     path::PathBuf,
@@ -13,14 +13,18 @@ use crate::config::RecordingConfig;
 /// From one look to the next.
 const DAY: Duration = Duration::from_secs(24 * 3_600);
 
+/// Folders that are looked into at most: the latest ones.
+const MOST_FOLDERS: usize = 32;
+
 /// Files deleted in one go, and the rest between two of them: others use the disk, too.
-const AT_ONCE: usize = 1_000;
+pub(crate) const AT_ONCE: usize = 1_000;
 const REST: Duration = Duration::from_secs(1);
 
 /// What is kept where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Rule {
-    folder: PathBuf,
+    /// Where recordings are made last, before it where they were made before.
+    folders: Vec<PathBuf>,
     /// None, or none of them: nothing is deleted.
     days: Option<u32>,
 }
@@ -35,14 +39,14 @@ pub(crate) struct Retention {
 impl Retention {
     /// Deletes what `config` does not keep, from now on.
     pub(crate) fn start(config: &RecordingConfig) -> Self {
-        let (rule, rules) = watch::channel(rule_of(config));
+        let (rule, rules) = watch::channel(Rule { folders: Vec::new(), days: None }.with(config));
         Self { rule, task: tokio::spawn(run(rules)) }
     }
 
     /// What `config` says holds from now on.
     pub(crate) fn set(&self, config: &RecordingConfig) {
-        let rule = rule_of(config);
         self.rule.send_if_modified(|running| {
+            let rule = running.clone().with(config);
             let differs = *running != rule;
             *running = rule;
             differs
@@ -56,18 +60,28 @@ impl Drop for Retention {
     }
 }
 
-fn rule_of(config: &RecordingConfig) -> Rule {
-    let settings = &config.settings;
-    Rule { folder: settings.folder.clone(), days: settings.retention_days.filter(|days| *days > 0) }
+impl Rule {
+    /// What `config` says; what was recorded elsewhere before is not forgotten.
+    fn with(mut self, config: &RecordingConfig) -> Self {
+        let settings = &config.settings;
+        self.folders.retain(|folder| *folder != settings.folder);
+        self.folders.push(settings.folder.clone());
+        let surplus = self.folders.len().saturating_sub(MOST_FOLDERS);
+        self.folders.drain(..surplus);
+        self.days = settings.retention_days.filter(|days| *days > 0);
+        self
+    }
 }
 
 async fn run(mut rules: watch::Receiver<Rule>) {
     loop {
-        let Rule { folder, days } = rules.borrow_and_update().clone();
-        let more = match days {
-            Some(days) => look(folder, days).await,
-            None => false,
-        };
+        let Rule { folders, days } = rules.borrow_and_update().clone();
+        let mut more = false;
+        if let Some(days) = days {
+            for folder in folders {
+                more |= look(folder, days).await;
+            }
+        }
         let wait = if more { REST } else { DAY };
         if let Ok(Err(_)) = tokio::time::timeout(wait, rules.changed()).await {
             return; // Nobody wants it any more.
@@ -111,11 +125,7 @@ mod tests {
         let folder = directory.path().join("recordings/2020-01-01");
         fs::create_dir_all(&folder).unwrap();
         let file = folder.join(format!("call_{:032x}.wav", 1));
-        let config = |days: &str| {
-            let text = format!("[recording]\nretention_days = {days}\n");
-            let read = Config::read(&directory.path().join("t.toml"), &text, &|_| None);
-            read.0.expect("the configuration is good").recording
-        };
+        let config = |days: &str| read(directory.path(), &format!("retention_days = {days}"));
         fs::write(&file, b"").unwrap();
         let retention = Retention::start(&config("\"forever\""));
         tokio::time::sleep(2 * DAY).await;
@@ -126,6 +136,39 @@ mod tests {
         fs::write(&file, b"").unwrap();
         tokio::time::sleep(DAY + REST).await;
         gone(&file).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_folder_that_is_not_recorded_to_any_more_is_not_forgotten() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = |folder: &str| read(directory.path(), &format!("path = {folder:?}"));
+        let make = |folder: &str| {
+            let day = directory.path().join(folder).join("2020-01-01");
+            fs::create_dir_all(&day).unwrap();
+            let file = day.join(format!("call_{:032x}.wav", 1));
+            fs::write(&file, b"").unwrap();
+            file
+        };
+        let retention = Retention::start(&config("first"));
+        retention.set(&config("second"));
+        retention.set(&config("first"));
+        retention.set(&config("third"));
+        let files = ["first", "second", "third"].map(make);
+        tokio::time::sleep(DAY + REST).await;
+        for file in &files {
+            gone(file).await;
+        }
+        let rule = (0..100).fold(Rule { folders: Vec::new(), days: None }, |rule, n| {
+            rule.with(&config(&n.to_string()))
+        });
+        assert_eq!(rule.folders.len(), MOST_FOLDERS);
+        assert_eq!(rule.folders.last(), Some(&config("99").settings.folder));
+    }
+
+    fn read(folder: &Path, setting: &str) -> RecordingConfig {
+        let text = format!("[recording]\n{setting}\n");
+        let read = Config::read(&folder.join("t.toml"), &text, &|_| None);
+        read.0.expect("the configuration is good").recording
     }
 
     async fn gone(file: &Path) {

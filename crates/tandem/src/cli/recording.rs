@@ -1,15 +1,19 @@
 //! `tandem recording`: looks at recordings, and unseals them.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
-use tandem_recording::{About, RecordingKey, inspect, unseal_file};
+use tandem_recording::{About, RecordingKey, inspect, sweep, unseal_file};
 
 use super::{
     report::{print_json, print_line},
     run::{NO, WRONG},
 };
+use crate::retention::AT_ONCE;
 
 /// `tandem recording`
 #[derive(Debug, Clone, Args)]
@@ -18,6 +22,8 @@ Examples:
   tandem recording info recordings/2026-11-21/call_0192….wav
   tandem recording decrypt recordings/2026-11-21/call_0192….wav.sealed --key-file recording.key
       leaves call_0192….wav beside it
+  tandem recording sweep /var/lib/tandem/recordings --keep-days 30
+      deletes what is older in a folder that recording.path names no more
   openssl rand -hex 32 > recording.key
       makes a key, for recording.key_file in tandem.toml")]
 pub struct RecordingArgs {
@@ -33,6 +39,8 @@ pub enum RecordingCommand {
     Info(InfoArgs),
     /// Make a file that can be played of a sealed one
     Decrypt(DecryptArgs),
+    /// Delete the old recordings of a folder, as the daemon does in its own
+    Sweep(SweepArgs),
 }
 
 /// `tandem recording info`
@@ -61,11 +69,22 @@ pub struct DecryptArgs {
     pub output: Option<PathBuf>,
 }
 
+/// `tandem recording sweep`
+#[derive(Debug, Clone, Args)]
+pub struct SweepArgs {
+    /// The folder that has the folders of the days in it
+    pub folder: PathBuf,
+    /// Recordings of so many days before today (UTC) are kept
+    #[arg(long, value_name = "DAYS")]
+    pub keep_days: u32,
+}
+
 /// Carries the command out; its exit code.
 pub(crate) fn run(command: &RecordingCommand) -> u8 {
     let done = match command {
         RecordingCommand::Info(args) => info(args),
         RecordingCommand::Decrypt(args) => decrypt(args),
+        RecordingCommand::Sweep(args) => delete_old(args),
     };
     match done {
         Ok(()) => 0,
@@ -104,6 +123,30 @@ fn decrypt(args: &DecryptArgs) -> Result<(), Failure> {
         );
     }
     Ok(())
+}
+
+fn delete_old(SweepArgs { folder, keep_days }: &SweepArgs) -> Result<(), Failure> {
+    let failed = |path: &Path, error| (NO, format!("{}: {error}", path.display()));
+    if !folder.is_dir() {
+        return Err((NO, format!("{}: there is no such folder", folder.display())));
+    }
+    let (mut deleted, mut bytes) = (0, 0);
+    loop {
+        let swept = sweep(folder, *keep_days, SystemTime::now(), AT_ONCE)
+            .map_err(|error| failed(folder, error))?;
+        deleted += swept.deleted;
+        bytes += swept.bytes;
+        if swept.failure.is_some() || !swept.more {
+            print_line(&format!(
+                "{}: {deleted} recordings deleted, {bytes} bytes",
+                folder.display()
+            ));
+            return match swept.failure {
+                Some((file, error)) => Err(failed(&file, error)),
+                None => Ok(()),
+            };
+        }
+    }
 }
 
 fn read_key(path: &Path) -> Result<RecordingKey, Failure> {
@@ -157,6 +200,20 @@ fn info_json(about: &About) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_is_swept_to_its_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let day = directory.path().join("2020-01-01");
+        std::fs::create_dir(&day).unwrap();
+        for number in 0..=AT_ONCE {
+            std::fs::write(day.join(format!("call_{number:032x}.wav")), b"").unwrap();
+        }
+        let args = |folder: &Path| SweepArgs { folder: folder.to_owned(), keep_days: 30 };
+        assert_eq!(delete_old(&args(directory.path())), Ok(()));
+        assert!(!day.exists());
+        assert_eq!(delete_old(&args(&day)).unwrap_err().0, NO);
+    }
 
     #[test]
     fn the_name_of_what_comes_out_is_that_of_what_went_in() {
