@@ -11,3 +11,6 @@ want flite flite 'tests with real speech are skipped'
 want sipp sip-tester 'its tests fail; TANDEM_PEERS=optional skips them'
 want baresip baresip-core 'its tests fail; TANDEM_PEERS=optional skips them'
 want ffmpeg ffmpeg 'G.722 is not compared with it'
+want node nodejs 'its tests fail; TANDEM_PEERS=optional skips them'
+want python3 python3 'its tests fail; TANDEM_PEERS=optional skips them'
+"$here/install-mcp-peers.sh"

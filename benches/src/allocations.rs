@@ -7,9 +7,10 @@ use std::{
 
 thread_local! {
     static COUNT: Cell<u64> = const { Cell::new(0) };
+    static LIVE: Cell<isize> = const { Cell::new(0) };
 }
 
-/// The system's allocator, counting each allocation and reallocation of the calling thread.
+/// The system's allocator, counting each allocation and reallocation of the calling thread, and what it holds.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct CountingAllocator;
 
@@ -18,10 +19,23 @@ impl CountingAllocator {
     pub fn count() -> u64 {
         COUNT.with(Cell::get)
     }
+
+    /// Bytes that this thread has asked for and not given back, so far.
+    pub fn live() -> isize {
+        LIVE.with(Cell::get)
+    }
 }
 
 fn count() {
     COUNT.with(|count| count.set(count.get() + 1));
+}
+
+fn hold(bytes: usize) {
+    LIVE.with(|live| live.set(live.get().wrapping_add_unsigned(bytes)));
+}
+
+fn give_back(bytes: usize) {
+    LIVE.with(|live| live.set(live.get().wrapping_sub_unsigned(bytes)));
 }
 
 // SAFETY: every call goes to the system's allocator with the arguments unchanged; counting touches only a thread-local
@@ -29,17 +43,21 @@ fn count() {
 unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count();
+        hold(layout.size());
         // SAFETY: the caller keeps `GlobalAlloc`'s contract, which is the system's.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        give_back(layout.size());
         // SAFETY: as above.
         unsafe { System.dealloc(pointer, layout) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         count();
+        give_back(layout.size());
+        hold(new_size);
         // SAFETY: as above.
         unsafe { System.realloc(pointer, layout, new_size) }
     }

@@ -11,7 +11,7 @@ use tandem_media::{Ptime, SampleRate};
 use tandem_streams::{Channels, Dialect, ForkLeg, ForkLegConfig, Message, StreamShape};
 
 use crate::{
-    Variant,
+    Surroundings,
     path::{buzz, core},
     wire::Wire,
 };
@@ -21,20 +21,21 @@ const RATE: SampleRate = SampleRate::Hz16000;
 /// A call of jambonz' module, 16 kHz both ways, that is answered.
 pub(crate) struct ForkCall {
     pub(crate) core: CallCore<ForkLeg>,
-    messages: Vec<Vec<u8>>,
+    messages: Rc<[Vec<u8>]>,
     next: usize,
 }
 
 impl ForkCall {
-    pub(crate) fn new(now: Instant, variant: Variant, wire: &Rc<Wire>) -> Self {
+    pub(crate) fn new(now: Instant, around: &Surroundings, wire: &Rc<Wire>) -> Self {
         let config = ForkLegConfig {
             rate: RATE,
-            uplink: variant.formats().0,
+            uplink: around.variant.formats().0,
             media_timeout: Duration::from_secs(60),
             stream_clear: None,
         };
-        let core = core(now, ForkLeg::new(now, config), variant, wire);
-        Self { core, messages: messages(), next: 0 }
+        let mut leg = ForkLeg::new(now, config);
+        leg.set_voice(&around.extras.voice());
+        Self { core: core(now, leg, around, wire), messages: Rc::clone(&around.messages), next: 0 }
     }
 
     pub(crate) fn answer(&mut self, now: Instant) {
@@ -69,7 +70,7 @@ impl ForkCall {
 }
 
 /// Messages of 20 ms of something like speech.
-fn messages() -> Vec<Vec<u8>> {
+pub(crate) fn messages() -> Rc<[Vec<u8>]> {
     let length = RATE.samples_per(Ptime::MS20);
     let mut pcm = vec![0; length];
     (0..256)

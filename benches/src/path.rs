@@ -8,13 +8,17 @@ use std::{
 };
 
 use tandem_attendant::Voice;
-use tandem_call::{AgentSpec, Greeting, LateResults, MediaLeg, Patience, TransferRoutes};
+use tandem_call::{
+    AgentSpec, Greeting, LateResults, MediaLeg, Patience, ToolTexts, TransferRoutes,
+};
 use tandem_exchange::{CallCore, CoreConfig, Prompts};
 use tandem_media::{AudioFormat, Codec, Law, Ptime, SampleRate};
 
 use crate::{
-    fork::ForkCall,
-    phone::PhoneCall,
+    Extras,
+    fork::{self, ForkCall},
+    listener::Listener,
+    phone::{self, PhoneCall},
     wire::{OnePath, Wire},
 };
 
@@ -55,6 +59,9 @@ impl Variant {
         Self::ForkGemini,
     ];
 
+    /// Those of G.711 and G.722, with which everything is tried that may be switched on.
+    pub const PROBED: [Self; 4] = [Self::OpenAiPcmu, Self::OpenAiPcm24k, Self::Gemini, Self::G722];
+
     /// Whether a frame may cost so many nanoseconds up and down.
     pub fn affords(self, up: f64, down: f64) -> bool {
         match self {
@@ -89,15 +96,15 @@ impl Variant {
     /// What a table calls it.
     pub const fn name(self) -> &'static str {
         match self {
-            Self::OpenAiPcmu => "openai pcmu pass-through",
-            Self::OpenAiPcma => "openai pcma pass-through",
-            Self::OpenAiPcm24k => "openai pcm 24k",
-            Self::Gemini => "gemini pcm 16k up 24k down",
-            Self::G722 => "g722, gemini 16k/24k",
-            Self::Opus16k => "opus at 16k, gemini 16k/24k",
-            Self::Opus16kEased => "same at complexity 0",
-            Self::L16 => "l16 at 16k, gemini 16k/24k",
-            Self::ForkGemini => "fork 16k, gemini 16k/24k",
+            Self::OpenAiPcmu => "mu-law, OpenAI takes it as it is",
+            Self::OpenAiPcma => "A-law, OpenAI takes it as it is",
+            Self::OpenAiPcm24k => "mu-law, OpenAI at 24 kHz",
+            Self::Gemini => "mu-law, Gemini at 16/24 kHz",
+            Self::G722 => "G.722, Gemini at 16/24 kHz",
+            Self::Opus16k => "Opus at 16 kHz, Gemini",
+            Self::Opus16kEased => "  at complexity 0",
+            Self::L16 => "L16 at 16 kHz, Gemini",
+            Self::ForkGemini => "fork at 16 kHz, Gemini",
         }
     }
 
@@ -132,11 +139,32 @@ impl Variant {
     }
 }
 
+/// What is around a call and none of it: its caller's audio, the model's messages, the prompts that all calls share.
+pub struct Surroundings {
+    pub(crate) variant: Variant,
+    pub(crate) extras: Extras,
+    pub(crate) messages: Rc<[Vec<u8>]>,
+    pub(crate) prompts: Arc<Prompts>,
+}
+
+impl Surroundings {
+    /// Those of calls of `variant` with `extras`.
+    pub fn new(variant: Variant, extras: Extras) -> Self {
+        let messages = match variant {
+            Variant::ForkGemini => fork::messages(),
+            _ => phone::datagrams(variant.codec()),
+        };
+        let prompts = Arc::new(Prompts::new(&Voice::tone(Duration::from_millis(50))));
+        Self { variant, extras, messages, prompts }
+    }
+}
+
 /// A whole call without its sockets: leg, machine, dialect, joined by the call's core.
 pub struct FramePath {
     now: Instant,
     wire: Rc<Wire>,
     call: Call,
+    listener: Option<Listener>,
 }
 
 enum Call {
@@ -165,12 +193,12 @@ impl FramePath {
     pub const FRAMES: usize = 4_096;
 
     /// A call that is answered and whose model speaks.
-    pub fn new(variant: Variant) -> Self {
-        let now = Instant::now();
+    pub fn new(around: &Surroundings) -> Self {
+        let (now, variant) = (Instant::now(), around.variant);
         let wire = Rc::new(Wire::default());
         let mut call = match variant {
-            Variant::ForkGemini => Call::Fork(Box::new(ForkCall::new(now, variant, &wire))),
-            _ => Call::Phone(Box::new(PhoneCall::new(now, variant, &wire))),
+            Variant::ForkGemini => Call::Fork(Box::new(ForkCall::new(now, around, &wire))),
+            _ => Call::Phone(Box::new(PhoneCall::new(now, around, &wire))),
         };
         wire.open(variant);
         with_core!(&mut call, core => open(core, now));
@@ -178,14 +206,23 @@ impl FramePath {
             Call::Phone(call) => call.answer(now, variant.codec()),
             Call::Fork(call) => call.answer(now),
         }
+        let recorded = around.extras.recording;
+        let listener =
+            with_core!(&mut call, core => recorded.then(|| Listener::begin(now, core.leg())));
         wire.speak(variant);
-        Self { now, wire, call }
+        Self { now, wire, call, listener }
     }
 
-    /// Moves the clock to the next packet time and does what is due then.
+    /// Moves the clock to the next packet time and does what is due then; so do the caller and the writer of the recording.
     pub fn advance(&mut self) {
         self.now += Ptime::MS20.duration();
         with_core!(&mut self.call, core => core.handle_timeout(self.now));
+        if let Call::Phone(call) = &mut self.call {
+            call.prepare();
+        }
+        if let Some(listener) = &mut self.listener {
+            listener.listen();
+        }
     }
 
     /// One datagram or message of the caller to one message for the model. Returns the message's bytes.
@@ -217,7 +254,7 @@ impl FramePath {
 pub(crate) fn core<L: MediaLeg>(
     now: Instant,
     leg: L,
-    variant: Variant,
+    around: &Surroundings,
     wire: &Rc<Wire>,
 ) -> CallCore<L> {
     CallCore::new(
@@ -226,8 +263,8 @@ pub(crate) fn core<L: MediaLeg>(
             agent: agent(),
             patience: Patience::default(),
             leg,
-            models: Box::new(OnePath { variant, wire: Rc::clone(wire) }),
-            prompts: Arc::new(Prompts::new(&Voice::tone(Duration::from_millis(50)))),
+            models: Box::new(OnePath { variant: around.variant, wire: Rc::clone(wire) }),
+            prompts: Arc::clone(&around.prompts),
             annotates: false,
         },
     )
@@ -251,7 +288,9 @@ fn agent() -> AgentSpec {
         temperature: None,
         greeting: Greeting::Silent,
         tools: Vec::new(),
-        tool_timeout: Duration::from_secs(9),
+        tool_texts: ToolTexts::default(),
+        phrases: Vec::new(),
+        voicemail_message: None,
         late_results: LateResults::Discard,
         transfer: TransferRoutes::default(),
         transfer_timeout: Duration::from_secs(30),

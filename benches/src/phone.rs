@@ -7,46 +7,74 @@ use std::{
 };
 
 use tandem_call::SignalEvent;
-use tandem_exchange::CallCore;
+use tandem_exchange::{CallCore, SecureMedia};
 use tandem_media::{Codec, Encoder, OpusParams, Ptime};
-use tandem_rtp::{Direction, Latching, LegConfig, MediaParams, RtpLeg, RtpPacket};
+use tandem_rtp::{Channel, Direction, Latching, LegConfig, MediaParams, RtpLeg, RtpPacket};
+use tandem_srtp::{MasterKey, MediaSecurity, Profile, Sender};
 
 use crate::{
-    Variant,
+    Surroundings,
     path::{buzz, core},
     wire::{UNIX_NOW, Wire},
 };
+
+/// What most telephones offer.
+const PROFILE: Profile = Profile::AesCm128HmacSha1_80;
 
 /// A call over RTP that is answered.
 pub(crate) struct PhoneCall {
     pub(crate) core: CallCore<RtpLeg>,
     peer: SocketAddr,
-    datagrams: Vec<Vec<u8>>,
+    datagrams: Rc<[Vec<u8>]>,
+    /// The next one, as it comes.
+    datagram: Vec<u8>,
     /// Ticks of a packet.
     ticks: u32,
     next: usize,
+    security: SecureMedia,
+    /// Protects what the peer sends.
+    sender: Option<Sender>,
+    clear: Vec<u8>,
 }
 
 impl PhoneCall {
-    pub(crate) fn new(now: Instant, variant: Variant, wire: &Rc<Wire>) -> Self {
-        let codec = variant.codec();
+    pub(crate) fn new(now: Instant, around: &Surroundings, wire: &Rc<Wire>) -> Self {
+        let codec = around.variant.codec();
         let leg = LegConfig {
             ssrc: 1,
             first_sequence: 1,
             first_timestamp: 0,
             cname: "bench".into(),
             codec,
-            uplink: variant.formats().0,
+            uplink: around.variant.formats().0,
             media_timeout: Duration::from_secs(60),
             seed: 1,
         };
         let mut leg = RtpLeg::new(now, UNIX_NOW, leg);
-        if let Some(complexity) = variant.complexity() {
+        leg.set_voice(&around.extras.voice());
+        if let Some(complexity) = around.variant.complexity() {
             leg.set_complexity(complexity);
         }
-        let core = core(now, leg, variant, wire);
-        let peer = SocketAddr::from(([127, 0, 0, 1], 4_000));
-        Self { core, peer, datagrams: datagrams(codec), ticks: codec.clock_hz() / 50, next: 0 }
+        let mut security = SecureMedia::new(None);
+        let sender = around.extras.srtp.then(|| {
+            let [ours, theirs] = [0x5A, 0xC3].map(|byte| {
+                MasterKey::from_bytes(PROFILE, &[byte; 30]).expect("a key and a salt of its length")
+            });
+            let sender = Sender::new(&theirs);
+            security.agree(now, MediaSecurity::Sdes { ours, theirs, mki: None });
+            sender
+        });
+        Self {
+            core: core(now, leg, around, wire),
+            peer: SocketAddr::from(([127, 0, 0, 1], 4_000)),
+            datagrams: Rc::clone(&around.messages),
+            datagram: Vec::with_capacity(2_048),
+            ticks: codec.clock_hz() / 50,
+            next: 0,
+            security,
+            sender,
+            clear: Vec::new(),
+        }
     }
 
     pub(crate) fn answer(&mut self, now: Instant, codec: Codec) {
@@ -64,31 +92,44 @@ impl PhoneCall {
             direction: Direction::SendRecv,
             latching: Latching::Off,
         };
+        let params = self.security.negotiate(now, params).expect("keys of SDP need no handshake");
         self.core.handle_media(now, params);
         self.core.handle_signal(now, SignalEvent::Answered);
     }
 
-    /// The caller's next datagram arrives.
-    pub(crate) fn receive(&mut self, now: Instant) {
-        let index = self.next % self.datagrams.len();
-        let datagram = &mut self.datagrams[index];
+    /// The caller makes his next datagram.
+    pub(crate) fn prepare(&mut self) {
+        let datagram = if self.sender.is_some() { &mut self.clear } else { &mut self.datagram };
+        datagram.clear();
+        datagram.extend_from_slice(&self.datagrams[self.next % self.datagrams.len()]);
         stamp(datagram, self.next, self.ticks);
         self.next += 1;
-        self.core.handle_rtp(now, self.peer, datagram).expect("the datagram is good");
+        if let Some(sender) = &mut self.sender {
+            sender.protect_rtp(&self.clear, &mut self.datagram).expect("the sequence rises");
+        }
+    }
+
+    /// It arrives.
+    pub(crate) fn receive(&mut self, now: Instant) {
+        let datagram = &mut self.datagram[..];
+        let length = self.security.unprotect(now, Channel::Rtp, self.peer, datagram);
+        let clear = &datagram[..length.expect("the datagram is authentic")];
+        self.core.handle_rtp(now, self.peer, clear).expect("the datagram is good");
     }
 
     /// Sends the datagrams that are due. Returns their bytes.
     pub(crate) fn transmit(&mut self, now: Instant) -> usize {
         let mut sent = 0;
         while let Some(transmit) = self.core.poll_transmit(now) {
-            sent += transmit.bytes.len();
+            let protected = self.security.protect(transmit.channel, transmit.bytes);
+            sent += protected.expect("the keys are fresh").len();
         }
         sent
     }
 }
 
 /// Packets of something like speech.
-fn datagrams(codec: Codec) -> Vec<Vec<u8>> {
+pub(crate) fn datagrams(codec: Codec) -> Rc<[Vec<u8>]> {
     let mut encoder = Encoder::new(codec, &OpusParams::DEFAULT).expect("libopus gets memory");
     let mut pcm = vec![0; codec.rate().samples_per(Ptime::MS20)];
     (0..256_usize)

@@ -5,7 +5,9 @@
 //! `cargo-fuzz/` has a target for each.
 
 mod codecs;
+mod recordings;
 mod srtp;
+mod tools;
 
 use std::{
     net::SocketAddr,
@@ -23,13 +25,15 @@ use tandem_sip::{message::Message, sdp::SessionDescription, uri::NameAddr};
 use tandem_streams::{Channels, Dialect, ForkLeg, ForkLegConfig, Metadata, StreamShape};
 
 pub use codecs::{comfort_noise, concealer, g722, l16, opus, opus_encoder};
+pub use recordings::{SEEDS_KEY, recording, sealed_recording};
 pub use srtp::{crypto_attribute, handshake};
+pub use tools::{phone_number, tool_answer, tool_arguments};
 
 /// A target: its name and its function.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 21] = [
+pub const TARGETS: [Target; 26] = [
     ("sip_message", sip_message),
     ("sdp", sdp),
     ("name_addr", name_addr),
@@ -50,6 +54,11 @@ pub const TARGETS: [Target; 21] = [
     ("l16", l16),
     ("comfort_noise", comfort_noise),
     ("concealer", concealer),
+    ("recording", recording),
+    ("sealed_recording", sealed_recording),
+    ("tool_answer", tool_answer),
+    ("tool_arguments", tool_arguments),
+    ("phone_number", phone_number),
     ("machine", tandem_sim::run_events),
 ];
 

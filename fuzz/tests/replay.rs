@@ -1,7 +1,17 @@
 //! The fuzz targets on a stable toolchain: seeds, and a fixed number of mutations of them.
 
-use tandem_fuzz::{TARGETS, Target};
+use std::{
+    fs,
+    sync::mpsc::channel,
+    time::{Duration, Instant, SystemTime},
+};
+
+use tandem_call::Tap;
+use tandem_fuzz::{SEEDS_KEY, TARGETS, Target};
 use tandem_media::{Codec, Encoder, OpusParams, SampleRate};
+use tandem_recording::{
+    Recorder, RecordingFormat, RecordingKey, RecordingOrder, RecordingSettings,
+};
 
 /// Mutations of each seed.
 const MUTATIONS: u64 = 3_000;
@@ -22,6 +32,10 @@ const GEMINI: &str = r#"{"setupComplete":{}}
 {"toolCall":{"functionCalls":[{"id":"fc-1","name":"end_call","args":{"reason":"x"}}]}}
 {"goAway":{"timeLeft":"50.5s"}}
 {"serverContent":{"turnComplete":true},"usageMetadata":{"promptTokenCount":1}}"#;
+
+const TOOL_ANSWER: &str = r#"{"status":"saved","message":"Done \u00fc.","n":1,"rows":[{"a":null},"x"],"end_call":true,"verbatim":true,"transfer":{"type":"extension","target":"200","mode":"attended"},"metadata":{"t":1}}"#;
+const TOOL_ARGUMENTS: &str = r##"{"type":"object","required":["a"],"properties":{"a":{"type":"string","maxLength":9,"x-redact":true},"b":{"type":"integer","minimum":1},"c":{"type":"array","items":{"$ref":"#/$defs/d"}},"e":{"type":["string","null"],"enum":["x",null]}},"$defs":{"d":{"type":"object","properties":{"f":{"type":"number"}},"additionalProperties":false}},"additionalProperties":false}
+{"a":"text","b":7,"c":[{"f":1.5,"g":2}],"e":null,"z":{"y":[]}}"##;
 
 fn seeds(target: &str) -> Vec<Vec<u8>> {
     let text = |texts: &[&str]| texts.iter().map(|text| text.as_bytes().to_vec()).collect();
@@ -80,6 +94,16 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
         "g722" | "opus_encoder" | "l16" | "comfort_noise" | "concealer" => {
             (0..4).map(|seed| bytes_of(seed, 300)).collect()
         }
+        "recording" | "sealed_recording" => {
+            let sealed = target == "sealed_recording";
+            [RecordingFormat::Wav, RecordingFormat::Ogg].map(|it| recorded(it, sealed)).to_vec()
+        }
+        "tool_answer" => [200_u16, 201, 302, 404, 401, 500]
+            .iter()
+            .map(|status| [&status.to_be_bytes()[..], TOOL_ANSWER.as_bytes()].concat())
+            .collect(),
+        "tool_arguments" => text(&[TOOL_ARGUMENTS]),
+        "phone_number" => text(&["+49 (0)30 / 12.34-56", "tel:+1-305-555-1234;phone-context=x"]),
         "machine" => (0..8).map(|seed| bytes_of(seed, 400)).collect(),
         other => panic!("no seeds for {other}"),
     }
@@ -102,6 +126,37 @@ fn opus_packets(choice: u8) -> Vec<u8> {
         bytes.extend(payload);
     }
     bytes
+}
+
+/// A recording of 50 ms.
+fn recorded(format: RecordingFormat, sealed: bool) -> Vec<u8> {
+    let folder = tempfile::tempdir().expect("there is a folder for temporary files");
+    let settings = RecordingSettings {
+        folder: folder.path().to_owned(),
+        format,
+        rate: SampleRate::Hz8000,
+        key: sealed.then(|| RecordingKey::parse(SEEDS_KEY).expect("it is a key")),
+        keep_free: 0,
+        ..RecordingSettings::default()
+    };
+    let begin = Instant::now();
+    let order = RecordingOrder {
+        call_id: format!("call_{:032x}", 1),
+        settings,
+        begin,
+        started_at: SystemTime::now(),
+        leg_rate: SampleRate::Hz8000,
+    };
+    let (done, report) = channel();
+    let recorder = Recorder::start(1).expect("there are threads");
+    let (mut recording, [mut caller, agent]) =
+        recorder.begin(order, move |report| done.send(report).expect("somebody waits for it"));
+    let sound: Vec<i16> = (0..400).map(|n| (n % 40) * 400 - 8_000).collect();
+    caller.take_pcm(begin, SampleRate::Hz8000, &sound);
+    recording.end(begin + Duration::from_millis(50));
+    drop((recording, caller, agent));
+    let path = report.recv().expect("it is reported").path.expect("it was written");
+    fs::read(path).expect("it can be read")
 }
 
 fn bytes_of(seed: u64, length: usize) -> Vec<u8> {

@@ -4,9 +4,12 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::json;
 use tandem_call::{
-    AgentSpec, Greeting, LateResults, ToolDeclaration, TransferKind, TransferRoutes,
-    TransferTarget, standard_tool,
+    AgentSpec, AgentTool, Greeting, LateResults, ToolDeclaration, ToolTexts, TransferKind,
+    TransferRoutes, TransferTarget, standard_tool,
 };
+
+/// What every tool has, if nothing else is said.
+const TOOL_TIMEOUT: Duration = Duration::from_secs(9);
 
 /// A bicycle workshop's agent with models of these names, which waits until it is spoken to.
 pub fn agent(models: &[&str]) -> AgentSpec {
@@ -21,13 +24,17 @@ pub fn agent(models: &[&str]) -> AgentSpec {
             .iter()
             .filter_map(|name| standard_tool(name))
             .chain([find_repair(), opening_hours()])
+            .map(|declaration| AgentTool::new(declaration, TOOL_TIMEOUT))
             .collect(),
-        tool_timeout: Duration::from_secs(9),
+        tool_texts: ToolTexts::default(),
+        phrases: Vec::new(),
+        voicemail_message: None,
         late_results: LateResults::Discard,
         transfer: TransferRoutes {
             departments: BTreeMap::new(),
             number: None,
             agent: Some(TransferTarget::new(TransferKind::Extension, "200")),
+            default: None,
         },
         transfer_timeout: Duration::from_secs(30),
         end_call_drain: Duration::from_secs(2),
@@ -38,6 +45,19 @@ pub fn agent(models: &[&str]) -> AgentSpec {
         transcription: true,
         models: models.iter().map(|&name| name.to_owned()).collect(),
     }
+}
+
+/// A tool of this name.
+pub fn custom_tool(name: &str) -> AgentTool {
+    let declaration = ToolDeclaration {
+        name: name.into(),
+        description: "Does what it is asked to.".into(),
+        parameters: json!({
+            "type": "object",
+            "properties": { "order": { "type": "string" }, "pin": { "type": "string" } },
+        }),
+    };
+    AgentTool::new(declaration, TOOL_TIMEOUT)
 }
 
 /// A tool with a required argument.

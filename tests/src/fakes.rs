@@ -81,7 +81,7 @@ impl ModelOpener for FakeModels {
             voice: self.agent.voice.clone(),
             language: self.agent.language.clone(),
             temperature: self.agent.temperature,
-            tools: self.agent.tools.clone(),
+            tools: self.agent.declarations(),
             input,
             output: format(able.output, wanted.leg),
             transcription: self.agent.transcription,

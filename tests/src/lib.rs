@@ -15,9 +15,9 @@ mod tap;
 mod verdict;
 mod world;
 
-pub use agent::{agent, find_repair, opening_hours};
+pub use agent::{agent, custom_tool, find_repair, opening_hours};
 pub use caller::{Caller, Sound};
-pub use config::{TransferScript, WorldConfig};
+pub use config::{ToolPlay, TransferScript, WorldConfig};
 pub use ear::{Ear, Stretch, Voiced};
 pub use fakes::{FakeModel, FakeModels};
 pub use story::play;

@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::Value;
 use tandem_call::{
-    CallOutcome, LegQuality, ModelEvent, Prompt, SignalCommand, Speaker, ToolCall, UplinkStats,
+    CallOutcome, Invocation, LegQuality, ModelEvent, Prompt, SignalCommand, Speaker, UplinkStats,
 };
 use tandem_sim::{Ending, FakeConfig, FakeHandle, ReceivedMessage};
 
@@ -39,9 +39,9 @@ pub struct Finished {
     /// Orders to signalling.
     pub signals: Vec<(Instant, SignalCommand)>,
     /// Tool calls that came out of the machine.
-    pub tool_calls: Vec<(Instant, ToolCall)>,
-    /// Tools nobody waited for any more.
-    pub cancelled_tools: usize,
+    pub tool_calls: Vec<(Instant, Invocation)>,
+    /// Tools nobody waited for any more, by number.
+    pub cancelled_tools: Vec<u32>,
     /// The INVITE.
     pub began: Instant,
     /// The answer.
@@ -101,11 +101,52 @@ impl Finished {
         results
     }
 
+    /// Results the models received, in order: the call's id and what it was told.
+    pub fn told_results(&self) -> Vec<(String, Value)> {
+        let mut told = Vec::new();
+        for message in self.messages() {
+            let item = &message["item"];
+            if item["type"] == "function_call_output" {
+                let id = item["call_id"].as_str().unwrap_or_default();
+                let output = item["output"].as_str().unwrap_or_default();
+                let output = serde_json::from_str(output).unwrap_or_else(|_| Value::from(output));
+                told.push((id.to_owned(), output));
+            }
+            let responses = message["toolResponse"]["functionResponses"].as_array();
+            for response in responses.into_iter().flatten() {
+                let id = response["id"].as_str().unwrap_or_default();
+                let response = &response["response"];
+                told.push((id.to_owned(), response.get("output").unwrap_or(response).clone()));
+            }
+        }
+        told
+    }
+
+    /// What the models were told in words that has `text` in it, results of tools left out.
+    pub fn told_in_words(&self, text: &str) -> usize {
+        let is_result = |message: &Value| {
+            message["item"]["type"] == "function_call_output" || message["toolResponse"].is_object()
+        };
+        let words = self.messages().into_iter().filter(|message| !is_result(message));
+        words.filter(|message| message.to_string().contains(text)).count()
+    }
+
+    /// The longest time between two sounds from `from` until `until`.
+    pub fn longest_silence(&self, from: Instant, until: Instant) -> Duration {
+        let (mut last, mut longest) = (from, Duration::ZERO);
+        for stretch in self.ear.stretches() {
+            if stretch.end > from && stretch.start < until {
+                longest = longest.max(stretch.start.saturating_duration_since(last));
+                last = stretch.end;
+            }
+        }
+        longest.max(until.saturating_duration_since(last))
+    }
+
     /// What `speaker` said without the spaces, turns joined: of the agent also what was not heard, but not what Tandem
     /// said by itself.
     pub fn said(&self, speaker: Speaker) -> String {
-        let prompts =
-            [Prompt::OneMoment, Prompt::Trouble, Prompt::Goodbye].map(|it| squeezed(it.text()));
+        let prompts = Prompt::SHIPPED.map(|it| squeezed(it.text().unwrap_or_default()));
         let turns = self.outcome.transcript.iter().filter(|turn| turn.role == speaker);
         turns
             .map(|turn| {

@@ -12,17 +12,17 @@ use std::{
 
 use tandem_attendant::Voice;
 use tandem_call::{
-    CallOutcome, Digit, HangupCause, Input, SignalCommand, SignalEvent, ToolCall, ToolOutcome,
+    CallOutcome, Digit, HangupCause, Input, Invocation, SignalCommand, SignalEvent, ToolReport,
     TransferOutcome, UplinkStats,
 };
 use tandem_exchange::{CallCore, CoreConfig, CoreOutput, Prompts, VendorModels};
 use tandem_media::{AudioFormat, Codec, Law, Ptime};
 use tandem_rtp::{Channel, Direction, Latching, LegConfig, MediaParams, RtpLeg, RtpPacket};
-use tandem_sim::{FakeHandle, ToolReply, ToolScript};
+use tandem_sim::FakeHandle;
 use tokio::runtime::Runtime;
 
 use crate::{
-    Caller, Ear, FakeModel, FakeModels, Finished, SharedTap, Sound, WorldConfig,
+    Caller, Ear, FakeModel, FakeModels, Finished, SharedTap, Sound, ToolPlay, WorldConfig,
     caller::TELEPHONE_EVENT,
     config::TransferScript,
     server::{Awaited, Server},
@@ -56,12 +56,12 @@ pub struct World {
     pub keeps_no_audio: bool,
     caller: Caller,
     telephone_event: Option<u8>,
-    tools: Vec<ToolScript>,
-    running_tools: Vec<(Instant, ToolCall, ToolOutcome)>,
+    tools: Vec<ToolPlay>,
+    running_tools: Vec<(Instant, u32, ToolReport)>,
     /// Every tool call that came out of the machine.
-    pub tool_calls: Vec<(Instant, ToolCall)>,
-    /// Tools nobody waits for any more.
-    pub cancelled_tools: usize,
+    pub tool_calls: Vec<(Instant, Invocation)>,
+    /// Tools nobody waits for any more, by number.
+    pub cancelled_tools: Vec<u32>,
     transfers: Vec<TransferScript>,
     transferring: Option<(Instant, TransferOutcome)>,
     /// Every order to signalling.
@@ -120,7 +120,7 @@ impl World {
                 patience: config.patience,
                 leg: RtpLeg::new(now, config.unix_now, leg),
                 models: Box::new(models),
-                prompts: Arc::new(Prompts::new(&voice)),
+                prompts: Arc::new(Prompts::with_phrases(&voice, config.phrases)),
                 annotates: false,
             },
         );
@@ -136,10 +136,10 @@ impl World {
             keeps_no_audio: false,
             caller: Caller::default(),
             telephone_event: config.telephone_event.then_some(TELEPHONE_EVENT),
-            tools: config.tools,
+            tools: [config.plays, config.tools.iter().map(ToolPlay::from).collect()].concat(),
             running_tools: Vec::new(),
             tool_calls: Vec::new(),
-            cancelled_tools: 0,
+            cancelled_tools: Vec::new(),
             transfers: config.transfers,
             transferring: None,
             signals: Vec::new(),
@@ -385,8 +385,8 @@ impl World {
 
     fn run_tools(&mut self) {
         while let Some(index) = self.running_tools.iter().position(|(due, ..)| *due <= self.now) {
-            let (_, call, outcome) = self.running_tools.remove(index);
-            self.core.handle_tool(self.now, call.id, outcome);
+            let (_, number, report) = self.running_tools.remove(index);
+            self.core.handle_tool(self.now, number, report);
         }
     }
 
@@ -407,21 +407,18 @@ impl World {
                 self.signalling(&command);
                 self.signals.push((self.now, command));
             }
-            CoreOutput::Tool(call) => {
-                self.tool_calls.push((self.now, call.clone()));
-                let script = self.tools.iter().find(|tool| tool.name == call.name);
-                let Some(script) = script else { return };
-                let outcome = match &script.reply {
-                    ToolReply::Output(output) => ToolOutcome::Answered(output.clone()),
-                    ToolReply::Error(error) => ToolOutcome::Failed((*error).to_owned()),
-                    ToolReply::Never => return,
-                };
-                let due = self.now + Duration::from_millis(script.takes_ms);
-                self.running_tools.push((due, call, outcome));
+            CoreOutput::Tool(invocation) => {
+                let number = invocation.number;
+                let play = self.tools.iter().find(|tool| tool.name == invocation.call.name);
+                let reports = play.into_iter().flat_map(|play| &play.reports);
+                let due =
+                    reports.map(|(takes, report)| (self.now + *takes, number, report.clone()));
+                self.running_tools.extend(due);
+                self.tool_calls.push((self.now, invocation));
             }
-            CoreOutput::CancelTool(id) => {
-                self.cancelled_tools += 1;
-                self.running_tools.retain(|(_, call, _)| call.id != id);
+            CoreOutput::CancelTool(number) => {
+                self.cancelled_tools.push(number);
+                self.running_tools.retain(|(_, running, _)| *running != number);
             }
             CoreOutput::Ended(outcome) => {
                 assert!(self.outcome.is_none(), "the call ends once");

@@ -309,6 +309,8 @@ impl Dialogue {
         let open = self.open_tools.iter().position(|(open, _)| open == id)?;
         let (_, name) = self.open_tools.remove(open)?;
         let result = match outcome {
+            // What it says is meant for a model that can put it right.
+            ToolOutcome::Answered(result) if result["status"] == "invalid_arguments" => None,
             ToolOutcome::Answered(result) => Some(result),
             ToolOutcome::Failed(_) | ToolOutcome::TimedOut => None,
             ToolOutcome::Cancelled => return None,
@@ -321,7 +323,8 @@ impl Dialogue {
                 Some(self.line(|script| &script.go_on, Occasion::Trouble))
             }
             (TRANSFER, _) => Some(self.transfer_failed()),
-            (LEAVE_MESSAGE, _) if result.is_some() => None, // Its sentence said it all.
+            // Its sentence said it all, unless it is not known to be true.
+            (LEAVE_MESSAGE, status) if result.is_some() && !status.is_some_and(is_trouble) => None,
             _ => match result {
                 Some(result) => {
                     let message =
@@ -449,6 +452,11 @@ impl Dialogue {
             .collect();
         Answer { sentences, ..Answer::default() }
     }
+}
+
+/// Whether a tool's result says that it is not known to have been done.
+fn is_trouble(status: &str) -> bool {
+    matches!(status, "error" | "failed" | "timeout" | "unreachable" | "unknown_tool")
 }
 
 /// How the record shows a turn whose words nobody knows.

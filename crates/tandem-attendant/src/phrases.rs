@@ -89,7 +89,8 @@ static PHRASES: &[Phrase] = &[
 
 /// `prompt` at 8 kHz.
 pub(crate) fn prompt(prompt: Prompt) -> Arc<[i16]> {
-    let phrases = compose(prompt.text()).expect("each prompt is made of shipped phrases");
+    let text = prompt.text().unwrap_or_default();
+    let phrases = compose(text).expect("each prompt is made of shipped phrases");
     join(&phrases).into()
 }
 

@@ -197,21 +197,16 @@ impl Voice {
     }
 
     fn new(renderer: Renderer, cache_bytes: usize) -> Self {
-        let prompts = [Prompt::OneMoment, Prompt::Trouble, Prompt::Goodbye]
-            .map(|prompt| (prompt, phrases::prompt(prompt)));
+        let prompts = Prompt::SHIPPED.map(|prompt| (prompt, phrases::prompt(prompt)));
         let state = State { cache: MemoryCache::new(cache_bytes), pending: HashMap::new() };
         Self(Arc::new(Inner { renderer, prompts, state: Mutex::new(state) }))
     }
 
-    /// The shipped recording of `prompt`, mono at 8 kHz.
+    /// The shipped recording of `prompt`, mono at 8 kHz; for an agent's own phrase that of [`Prompt::OneMoment`].
     pub fn prompt(&self, prompt: Prompt) -> Arc<[i16]> {
-        let (_, pcm) = self
-            .0
-            .prompts
-            .iter()
-            .find(|(name, _)| *name == prompt)
-            .expect("every prompt is shipped");
-        Arc::clone(pcm)
+        let [(_, one_moment), ..] = &self.0.prompts;
+        let shipped = self.0.prompts.iter().find(|(name, _)| *name == prompt);
+        Arc::clone(shipped.map_or(one_moment, |(_, pcm)| pcm))
     }
 
     /// Renders `text`, at most [`Sentence::MAX_CHARS`] long, in `language` (BCP-47).

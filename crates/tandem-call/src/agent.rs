@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use crate::{Greet, Interruption, ToolDeclaration, TransferTarget};
+use crate::{AgentTool, Greet, Interruption, PhraseId, ToolDeclaration, ToolTexts, TransferTarget};
 
 /// What happens when a tool answers after its deadline.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -48,6 +48,8 @@ pub struct TransferRoutes {
     pub number: Option<TransferTarget>,
     /// Of the agent.
     pub agent: Option<TransferTarget>,
+    /// Of all agents.
+    pub default: Option<TransferTarget>,
 }
 
 impl TransferRoutes {
@@ -62,6 +64,7 @@ impl TransferRoutes {
             })
             .or(self.number.as_ref())
             .or(self.agent.as_ref())
+            .or(self.default.as_ref())
     }
 }
 
@@ -80,10 +83,14 @@ pub struct AgentSpec {
     pub temperature: Option<f32>,
     /// First words.
     pub greeting: Greeting,
-    /// Tools offered to the model.
-    pub tools: Vec<ToolDeclaration>,
-    /// Deadline of each tool call.
-    pub tool_timeout: Duration,
+    /// Tools offered to the model, and how their calls are run.
+    pub tools: Vec<AgentTool>,
+    /// What the caller is told when a tool has nothing to say for itself.
+    pub tool_texts: ToolTexts,
+    /// The agent's own phrases, which [`PhraseId`]s number: fillers of tools and the like.
+    pub phrases: Vec<String>,
+    /// What an answering machine is told before the call ends.
+    pub voicemail_message: Option<PhraseId>,
     /// What to do with late results.
     pub late_results: LateResults,
     /// Transfer targets.
@@ -107,6 +114,13 @@ pub struct AgentSpec {
     pub models: Vec<String>,
 }
 
+impl AgentSpec {
+    /// What a model is told of the tools.
+    pub fn declarations(&self) -> Vec<ToolDeclaration> {
+        self.tools.iter().map(|tool| ToolDeclaration::clone(&tool.declaration)).collect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,16 +131,19 @@ mod tests {
     }
 
     #[test]
-    fn a_transfer_goes_to_the_department_then_the_number_then_the_agent() {
+    fn a_transfer_goes_to_the_department_then_the_number_then_the_agent_then_anybody() {
         let mut routes = TransferRoutes {
             departments: BTreeMap::from([("Sales".into(), extension("1"))]),
             number: Some(extension("2")),
             agent: Some(extension("3")),
+            default: Some(extension("4")),
         };
         assert_eq!(routes.resolve(Some(" sales ")), Some(&extension("1")));
         assert_eq!(routes.resolve(Some("support")), Some(&extension("2")));
         routes.number = None;
         assert_eq!(routes.resolve(None), Some(&extension("3")));
+        routes.agent = None;
+        assert_eq!(routes.resolve(Some("support")), Some(&extension("4")));
         assert_eq!(TransferRoutes::default().resolve(Some("sales")), None);
     }
 }

@@ -22,6 +22,12 @@ impl CallId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The id of the call's tool invocation `number`, the same whoever asks and however often.
+    pub fn invocation(&self, number: u32) -> InvocationId {
+        let call = self.0.strip_prefix("call_").unwrap_or(&self.0);
+        InvocationId(format!("inv_{call}_{number}"))
+    }
 }
 
 impl fmt::Display for CallId {
@@ -40,6 +46,29 @@ impl fmt::Debug for CallId {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ItemId(pub u64);
 
+/// Names one tool call of one call everywhere: record, webhooks, logs. `inv_`, the call's hex digits, `_` and the
+/// invocation's number in the call, from 1.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub struct InvocationId(String);
+
+impl InvocationId {
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for InvocationId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// One of an agent's own phrases ([`crate::AgentSpec::phrases`]), by its place among them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PhraseId(pub u16);
+
 /// The model's own id of a tool call, echoed with the result.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -53,5 +82,6 @@ mod tests {
     fn a_call_id_is_a_uuid_v7() {
         let id = CallId::new(0x0192_3456_789A, u128::MAX);
         assert_eq!(id.as_str(), "call_01923456789a7fffbfffffffffffffff");
+        assert_eq!(id.invocation(3).as_str(), "inv_01923456789a7fffbfffffffffffffff_3");
     }
 }

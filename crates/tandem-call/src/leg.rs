@@ -7,7 +7,7 @@ use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{HangupCause, ItemId};
+use crate::{HangupCause, ItemId, PhraseId};
 
 /// A DTMF digit: `0`-`9`, `*`, `#`, `A`-`D`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -95,17 +95,23 @@ pub enum Prompt {
     Trouble,
     /// The call ends by our own decision.
     Goodbye,
+    /// A phrase of the agent's own.
+    Phrase(PhraseId),
 }
 
 impl Prompt {
-    /// What is said in it.
-    pub const fn text(self) -> &'static str {
+    /// Those that are the same for all agents.
+    pub const SHIPPED: [Self; 3] = [Self::OneMoment, Self::Trouble, Self::Goodbye];
+
+    /// What is said in it; of a phrase the agent knows that.
+    pub const fn text(self) -> Option<&'static str> {
         match self {
-            Self::OneMoment => "One moment, please.",
-            Self::Trouble => "Sorry, I am having trouble. Please stay on the line.",
+            Self::OneMoment => Some("One moment, please."),
+            Self::Trouble => Some("Sorry, I am having trouble. Please stay on the line."),
             Self::Goodbye => {
-                "I am sorry, I can't go on with this call. Please call again later. Goodbye."
+                Some("I am sorry, I can't go on with this call. Please call again later. Goodbye.")
             }
+            Self::Phrase(_) => None,
         }
     }
 }

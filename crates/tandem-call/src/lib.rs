@@ -4,6 +4,7 @@
 //! inputs come with `now`, outputs are collected, nothing in here reads a clock, opens a socket or spawns a task.
 
 mod agent;
+mod announcement;
 mod cause;
 mod ids;
 mod interruption;
@@ -17,10 +18,12 @@ mod standard_tools;
 #[cfg(test)]
 mod testing;
 mod tool;
+mod tool_texts;
 
 pub use agent::{AgentSpec, Greeting, LateResults, TransferRoutes};
+pub use announcement::{ATTENDED_PATIENCE, TRANSFER_ANNOUNCEMENT, transfer_announcement};
 pub use cause::{EndReason, EndedBy, HangupCause};
-pub use ids::{CallId, ItemId, ToolCallId};
+pub use ids::{CallId, InvocationId, ItemId, PhraseId, ToolCallId};
 pub use interruption::Interruption;
 pub use leg::{
     Cut, Digit, FilePlayback, LegCommand, LegEvent, Prompt, SignalCommand, SignalEvent,
@@ -33,9 +36,13 @@ pub use model::{
     ResponseEnd, Speaker, Usage,
 };
 pub use record::{
-    BargeIns, CallRecord, LegQuality, Party, RecordingRecord, ToolRecord, TranscriptTurn,
-    TransferRecord, TurnLedger,
+    BargeIns, CallRecord, InvocationRecord, LegQuality, Party, RecordingRecord, ToolRecord,
+    TranscriptTurn, TransferRecord, TurnLedger,
 };
 pub use session::{ModelSession, ModelSink, SessionSpec, UplinkStats};
 pub use standard_tools::{STANDARD_TOOLS, standard_tool};
-pub use tool::{ToolCall, ToolDeclaration, ToolOutcome};
+pub use tool::{
+    AgentTool, Filler, FollowUp, Invocation, ToolCall, ToolDeclaration, ToolMode, ToolOutcome,
+    ToolReport, Verdict,
+};
+pub use tool_texts::ToolTexts;

@@ -9,12 +9,15 @@
 mod barge_in;
 mod digits;
 mod ending;
+mod follow_up;
 mod ledger;
 mod marked_turn;
 mod model_chain;
 mod outcome;
 mod playout;
 mod timers;
+mod tool_log;
+mod tool_results;
 mod tools;
 mod transcript;
 mod transfer;
@@ -47,16 +50,17 @@ use self::{
     waiting::Waiting,
 };
 use crate::{
-    AgentSpec, Capabilities, Digit, EndReason, EndedBy, HangupCause, HistoryTurn, ItemId,
-    LegCommand, LegEvent, ModelCommand, ModelEvent, Prompt, SignalCommand, SignalEvent, ToolCall,
-    ToolCallId, ToolOutcome, TransferRecord, Usage,
+    AgentSpec, Capabilities, Digit, EndReason, EndedBy, HangupCause, HistoryTurn, Invocation,
+    ItemId, LegCommand, LegEvent, ModelCommand, ModelEvent, PhraseId, Prompt, SignalCommand,
+    SignalEvent, ToolReport, TransferRecord, Usage,
 };
 
 /// Signalling confirms an answer or a hang-up within this time, or the call goes on without it.
 const SIGNALLING_PATIENCE: Duration = Duration::from_secs(5);
 
-/// A prompt is over this long after it was ordered, whatever the leg says.
+/// A prompt is over this long after it was ordered, whatever the leg says; an agent's own phrase may be longer.
 const LONGEST_PROMPT: Duration = Duration::from_secs(15);
+const LONGEST_PHRASE: Duration = Duration::from_secs(60);
 
 /// How long the machine waits for others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,8 +109,8 @@ pub enum Input {
     Leg(LegEvent),
     /// The leg's signalling reported.
     Signal(SignalEvent),
-    /// A tool call came out.
-    Tool { id: ToolCallId, outcome: ToolOutcome },
+    /// The tool call `number` came out, in time or late.
+    Tool { number: u32, report: ToolReport },
     /// The daemon stops: say goodbye and hang up.
     Drain,
     /// Hang up at once.
@@ -127,9 +131,9 @@ pub enum Output {
     /// from models that failed.
     OpenModel { index: usize, history: Vec<HistoryTurn>, apologise: bool },
     /// Carry out this call and answer with [`Input::Tool`].
-    Tool(ToolCall),
-    /// Nobody waits for this call any more.
-    CancelTool(ToolCallId),
+    Tool(Invocation),
+    /// The model took the call of this number back. Never said of those that run when the call ends.
+    CancelTool(u32),
     /// The call is over. Always the last output, exactly once.
     Ended(Box<CallOutcome>),
 }
@@ -305,7 +309,7 @@ impl CallMachine {
             }
             Input::Leg(event) => self.handle_leg(now, event),
             Input::Signal(event) => self.handle_signal(now, event),
-            Input::Tool { id, outcome } => self.handle_tool_outcome(now, &id, outcome),
+            Input::Tool { number, report } => self.handle_tool_report(now, number, report),
             Input::Drain => self.end_politely(now, EndReason::Draining),
             Input::Kill { reason } => self.hang_up(now, reason, EndedBy::System),
         }
@@ -318,8 +322,8 @@ impl CallMachine {
         loop {
             if let Some(timer) = self.timers.take_due(now) {
                 self.handle_timer(now, timer);
-            } else if let Some(id) = self.tools.due(now) {
-                self.finish_tool(now, &id, ToolOutcome::TimedOut);
+            } else if let Some(number) = self.tools.due(now) {
+                self.handle_tool_timeout(now, number);
             } else {
                 return;
             }
@@ -352,9 +356,20 @@ impl CallMachine {
         self.summary.as_deref()
     }
 
-    /// What was said so far and, of the agent's words, heard; nothing when the agent keeps no transcript.
+    /// What was said so far and, of the agent's words, heard, but not in pauses; nothing when the agent keeps no transcript.
     pub fn conversation(&self) -> Vec<HistoryTurn> {
-        if self.spec.transcription { self.transcript.history(&self.playout) } else { Vec::new() }
+        if self.spec.transcription { self.transcript.kept(&self.playout) } else { Vec::new() }
+    }
+
+    /// From now on nothing that is said, or handed to a tool, gets into the record, the summaries and what is noted at the PBX,
+    /// until this is called again with `false`. Models go on hearing of it, also one that takes over.
+    pub fn pause_transcript(&mut self, now: Instant, paused: bool) {
+        if paused {
+            self.transcript.pause();
+        } else {
+            let items = self.playout.items().filter(|item| !item.is_prompt());
+            self.transcript.resume(now, items.map(|item| item.id).max());
+        }
     }
 
     fn handle_timer(&mut self, now: Instant, timer: Timer) {
@@ -476,6 +491,7 @@ impl CallMachine {
         if self.is_ended() {
             return;
         }
+        self.settle_later_words(now);
         self.settle_ending(now);
         self.settle_lead_out(now);
         self.settle_barge_in(now);
@@ -497,9 +513,23 @@ impl CallMachine {
 
     fn play(&mut self, now: Instant, prompt: Prompt) -> ItemId {
         let item = self.playout.add_prompt(prompt);
-        self.timers.start(Timer::Prompt, now, LONGEST_PROMPT);
+        let longest = match prompt {
+            Prompt::OneMoment | Prompt::Trouble | Prompt::Goodbye => LONGEST_PROMPT,
+            Prompt::Phrase(_) => LONGEST_PHRASE,
+        };
+        self.timers.start(Timer::Prompt, now, longest);
         self.emit(Output::Leg(LegCommand::Play { item, prompt }));
         item
+    }
+
+    /// What is said in `prompt`; none of a phrase that the agent does not have.
+    fn words_of(&self, prompt: Prompt) -> Option<&str> {
+        match prompt {
+            Prompt::OneMoment | Prompt::Trouble | Prompt::Goodbye => prompt.text(),
+            Prompt::Phrase(PhraseId(place)) => {
+                self.spec.phrases.get(usize::from(place)).map(String::as_str)
+            }
+        }
     }
 
     fn clear_playout(&mut self) {

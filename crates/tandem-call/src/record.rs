@@ -4,7 +4,12 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::{CallId, EndReason, EndedBy, HangupCause, Speaker, TransferTarget, Usage};
+use serde_json::{Map, Value};
+
+use crate::{
+    CallId, EndReason, EndedBy, HangupCause, InvocationId, Speaker, ToolMode, TransferTarget,
+    Usage, Verdict,
+};
 
 /// One side of a call.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -72,19 +77,59 @@ pub struct TranscriptTurn {
     pub text_unheard: Option<String>,
 }
 
-/// One tool call.
+/// One tool call (control API 10.4).
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ToolRecord {
-    /// Which tool.
+    /// Its number in the call, from 1.
+    #[serde(skip)]
+    pub number: u32,
+    /// Which tool, as the model wrote it.
     pub name: String,
-    /// Its arguments.
-    pub arguments: serde_json::Value,
+    /// Whether the model waited.
+    pub mode: ToolMode,
+    /// Its arguments, without what is not to be kept.
+    pub arguments: Value,
     /// Offset from the answer.
     pub at_ms: u64,
-    /// How long it took.
+    /// From the complete call to how it came out; of a late answer to that answer.
     pub duration_ms: u64,
-    /// `answered`, `failed`, `timed_out` or `cancelled`.
-    pub outcome: &'static str,
+    /// How often it was tried: 0 when nothing was sent, absent when nobody waited to learn of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attempts: Option<u8>,
+    /// What became of it.
+    pub outcome: Verdict,
+    /// Of the receiver's answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http_status: Option<u16>,
+    /// The `status` that the model was told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<String>,
+    /// What the caller was to be told, 500 characters of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// From the call of the tool to the first words of the agent after its result.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spoken_after_ms: Option<u64>,
+    /// What went wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// One tool call, under the name by which the whole world knows it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct InvocationRecord {
+    /// What webhook and log call it, too.
+    pub id: InvocationId,
+    /// What is known of it.
+    #[serde(flatten)]
+    pub tool: ToolRecord,
+}
+
+impl InvocationRecord {
+    /// The record of a tool call of `call`.
+    pub fn new(call: &CallId, tool: ToolRecord) -> Self {
+        Self { id: call.invocation(tool.number), tool }
+    }
 }
 
 /// The last transfer of a call.
@@ -214,7 +259,10 @@ pub struct CallRecord {
     /// Both sides, in order.
     pub transcript: Vec<TranscriptTurn>,
     /// Tool calls, in order.
-    pub tools: Vec<ToolRecord>,
+    pub tools: Vec<InvocationRecord>,
+    /// What receivers of tools wanted kept of the call, 8 KiB of it.
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub metadata: Map<String, Value>,
     /// The last transfer.
     pub transfer: Option<TransferRecord>,
     /// Latency of each turn.

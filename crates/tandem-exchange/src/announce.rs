@@ -81,7 +81,7 @@ impl Exchange {
 }
 
 /// `text` in pieces that the voice takes, cut between words.
-fn parts(text: &str) -> Vec<String> {
+pub(crate) fn parts(text: &str) -> Vec<String> {
     let text = &text[..text.floor_char_boundary(LONGEST)];
     let mut parts = Vec::new();
     let mut part = String::new();

@@ -3,16 +3,16 @@
 use std::{collections::VecDeque, net::SocketAddr, sync::Arc, task::Context, time::Instant};
 
 use tandem_call::{
-    AgentSpec, CallMachine, CallOutcome, EndReason, HistoryTurn, Input, ItemId, LegCommand,
-    LegEvent, LegQuality, MediaLeg, ModelCommand, ModelEvent, ModelSink, Output, Patience,
-    SignalCommand, SignalEvent, ToolCall, ToolCallId, ToolOutcome, TransferOutcome, UplinkStats,
+    AgentSpec, CallMachine, CallOutcome, EndReason, HistoryTurn, Input, Invocation, ItemId,
+    LegCommand, LegEvent, LegQuality, MediaLeg, ModelCommand, ModelEvent, ModelSink, Output,
+    Patience, SignalCommand, SignalEvent, ToolReport, TransferOutcome, UplinkStats,
 };
 use tandem_media::AudioFormat;
 use tandem_rtp::{MediaParams, RtpError, RtpLeg, Transmit};
 
 use crate::{
     CallRecording, ModelOpener, OpenSession, Opened, Prompts, RECORDING_TOOLS, annotations,
-    recording::{Announcement, not_recorded},
+    recording::{Announcement, PAUSE_RECORDING, not_recorded},
     written::SpeechWritten,
 };
 
@@ -37,10 +37,10 @@ pub struct CoreConfig<L = RtpLeg> {
 pub enum CoreOutput {
     /// For the signalling side.
     Signal(SignalCommand),
-    /// Run this tool and bring its outcome back.
-    Tool(ToolCall),
-    /// Nobody waits for this tool any more.
-    CancelTool(ToolCallId),
+    /// Run this tool and bring back what comes of it.
+    Tool(Invocation),
+    /// Nobody waits for the invocation of this number any more.
+    CancelTool(u32),
     /// The call is over. Nothing comes after it.
     Ended(Box<CallOutcome>),
 }
@@ -143,9 +143,9 @@ impl<L: MediaLeg> CallCore<L> {
         }
     }
 
-    /// Takes a tool's outcome.
-    pub fn handle_tool(&mut self, now: Instant, id: ToolCallId, outcome: ToolOutcome) {
-        self.handle_input(now, Input::Tool { id, outcome });
+    /// Takes what came of the invocation `number`, in time or late.
+    pub fn handle_tool(&mut self, now: Instant, number: u32, report: ToolReport) {
+        self.handle_input(now, Input::Tool { number, report });
     }
 
     /// Takes an input of the machine that comes from neither leg nor model: a drain, a kill.
@@ -418,11 +418,14 @@ impl<L: MediaLeg> Conversation<L> {
     fn carry_out(&mut self, output: Output) {
         match output {
             Output::Leg(LegCommand::Play { item, prompt }) => {
-                self.leg.play(self.now, item, Prompts::FORMAT, self.prompts.get(prompt));
-                self.leg.end_item(self.now, item);
+                let prompts = Arc::clone(&self.prompts);
+                let (format, audio) = prompts.get(prompt);
+                self.play(item, format, audio);
+                self.end_item(item);
             }
-            Output::Leg(LegCommand::ClearPlayout) => self.leg.clear(self.now),
-            Output::Leg(LegCommand::Pause(_)) if self.is_announcing() => {} // Not the announcement.
+            Output::Leg(LegCommand::ClearPlayout) => self.clear(),
+            // Not the announcement: he is to hear all of it.
+            Output::Leg(LegCommand::Pause(_) | LegCommand::Duck(_)) if self.is_announcing() => {}
             Output::Leg(LegCommand::Pause(paused)) => self.leg.pause(self.now, paused),
             Output::Leg(LegCommand::Duck(ducked)) => self.leg.duck(self.now, ducked),
             Output::Model(command) => self.orders.push_back(SessionOrder::Command(command)),
@@ -430,21 +433,52 @@ impl<L: MediaLeg> Conversation<L> {
                 self.orders.push_back(SessionOrder::Open { index, history, apologise });
             }
             Output::Signal(command) => self.signal(command),
-            Output::Tool(call) if RECORDING_TOOLS.contains(&call.name.as_str()) => {
-                let recording = self.recording.as_mut();
-                let outcome = recording.map(|it| it.carry_out(self.now, &call));
-                let outcome = outcome.unwrap_or_else(not_recorded);
-                self.machine.handle(self.now, Input::Tool { id: call.id, outcome });
+            Output::Tool(Invocation { number, call, .. })
+                if RECORDING_TOOLS.contains(&call.name.as_str()) =>
+            {
+                let pauses = call.name == PAUSE_RECORDING;
+                self.machine.pause_transcript(self.now, pauses); // Also in a call that is not recorded.
+                let outcome = match &mut self.recording {
+                    Some(recording) => recording.pause(self.now, pauses),
+                    None => not_recorded(pauses),
+                };
+                self.machine.handle(self.now, Input::Tool { number, report: outcome.into() });
             }
-            Output::Tool(call) => self.outputs.push_back(CoreOutput::Tool(call)),
-            Output::CancelTool(id) => self.outputs.push_back(CoreOutput::CancelTool(id)),
+            Output::Tool(invocation) => self.outputs.push_back(CoreOutput::Tool(invocation)),
+            Output::CancelTool(number) => self.outputs.push_back(CoreOutput::CancelTool(number)),
             Output::Ended(outcome) => self.outputs.push_back(CoreOutput::Ended(outcome)),
         }
     }
 
-    fn end_item(&mut self) {
+    /// Has the caller hear audio of `item`, behind the announcement while he hears that.
+    fn play(&mut self, item: ItemId, format: AudioFormat, audio: &[u8]) {
+        match self.recording.as_mut().and_then(CallRecording::speech_behind) {
+            Some(waiting) => waiting.push(item, format, audio),
+            None => self.leg.play(self.now, item, format, audio),
+        }
+    }
+
+    fn end_item(&mut self, item: ItemId) {
+        match self.recording.as_mut().and_then(CallRecording::speech_behind) {
+            Some(waiting) => waiting.end_item(item),
+            None => self.leg.end_item(self.now, item),
+        }
+    }
+
+    /// Throws away all that was not heard, but for the announcement.
+    fn clear(&mut self) {
+        match self.recording.as_mut().and_then(CallRecording::speech_behind) {
+            Some(waiting) => {
+                let cut = waiting.clear();
+                self.handle_leg_event(LegEvent::PlayoutCleared { cut });
+            }
+            None => self.leg.clear(self.now),
+        }
+    }
+
+    fn end_speech(&mut self) {
         if let Some(item) = self.speaking.take() {
-            self.leg.end_item(self.now, item);
+            self.end_item(item);
         }
     }
 }
@@ -455,11 +489,11 @@ impl<L: MediaLeg> ModelSink for Conversation<L> {
             return; // Late audio of what was cut, or a turn that nobody is to hear any more.
         }
         if self.speaking != Some(item) {
-            self.end_item();
+            self.end_speech();
             self.speaking = Some(item);
         }
         self.next_item = self.next_item.max(item.0 + 1);
-        self.leg.play(self.now, item, format, bytes);
+        self.play(item, format, bytes);
         self.machine.handle(
             self.now,
             Input::ModelAudio { item, duration: format.duration_of(bytes.len()) },
@@ -470,7 +504,7 @@ impl<L: MediaLeg> ModelSink for Conversation<L> {
     fn event(&mut self, event: ModelEvent) {
         match &event {
             ModelEvent::AgentText { item, .. } => self.next_item = self.next_item.max(item.0 + 1),
-            ModelEvent::ResponseEnded(_) | ModelEvent::Lost(_) => self.end_item(),
+            ModelEvent::ResponseEnded(_) | ModelEvent::Lost(_) => self.end_speech(),
             _ => {}
         }
         self.machine.handle(self.now, Input::Model(event));

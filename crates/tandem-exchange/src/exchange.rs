@@ -18,8 +18,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::Instrument;
 
 use crate::{
-    CallControl, CallCore, CallIdentity, CallRecording, CoreConfig, MediaPorts, ModelChoice,
-    Prompts, RecordLog, RecordingPlan, Tools, VendorModels, call_record,
+    CallControl, CallCore, CallIdentity, CallRecording, ConsultSettings, CoreConfig, MediaPorts,
+    ModelChoice, Prompts, RecordLog, RecordingPlan, ToolContext, Tools, VendorModels, call_record,
+    consult_line::Consults,
     recording::record_of,
     task::{self, CallPorts, Finished, Line},
 };
@@ -60,10 +61,12 @@ pub struct ExchangeSettings {
     pub media_timeout: Duration,
     /// What the call machine waits for, and how long.
     pub patience: Patience,
+    /// How attended transfers of SIP calls go.
+    pub consult: ConsultSettings,
 }
 
 /// An agent as a call takes it.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct AgentProfile {
     /// What the machine knows of it; its transfer routes hold the dialled number's target already.
     pub spec: AgentSpec,
@@ -79,10 +82,14 @@ pub struct AgentProfile {
     pub audio: VoiceSettings,
     /// How its calls are recorded, if they are.
     pub recording: Option<RecordingPlan>,
+    /// Carries out its tools.
+    pub tools: Arc<dyn Tools>,
+    /// What its callers hear that is said by no model.
+    pub prompts: Arc<Prompts>,
 }
 
 /// Where a call goes.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub enum Route {
     /// An agent answers.
     Agent(Box<AgentProfile>),
@@ -145,11 +152,10 @@ pub struct Exchange(Arc<Inner>);
 struct Inner {
     settings: ExchangeSettings,
     workers: Workers,
-    ports: MediaPorts,
+    ports: Arc<MediaPorts>,
+    consults: Arc<Consults>,
     voice: Voice,
-    prompts: Arc<Prompts>,
     records: RecordLog,
-    tools: Arc<dyn Tools>,
     routes: Mutex<Arc<dyn Routes>>,
     calls: Mutex<Calls>,
     /// Calls that are not over.
@@ -177,15 +183,21 @@ impl Exchange {
         routes: Arc<dyn Routes>,
         voice: Voice,
         records: RecordLog,
-        tools: Arc<dyn Tools>,
     ) -> std::io::Result<Self> {
+        let ports = MediaPorts::new(settings.media_bind, settings.media_ports.clone());
+        let ports = Arc::new(ports);
+        let consults = Consults::new(
+            settings.consult.clone(),
+            voice.clone(),
+            Arc::clone(&ports),
+            settings.media_timeout,
+        );
         Ok(Self(Arc::new(Inner {
             workers: Workers::start(settings.workers)?,
-            ports: MediaPorts::new(settings.media_bind, settings.media_ports.clone()),
-            prompts: Arc::new(Prompts::new(&voice)),
+            ports,
+            consults: Arc::new(consults),
             voice,
             records,
-            tools,
             routes: Mutex::new(routes),
             calls: Mutex::default(),
             live: watch::Sender::new(0),
@@ -293,9 +305,13 @@ impl Exchange {
         &self.0.ports
     }
 
+    pub(crate) fn consults(&self) -> Arc<Consults> {
+        Arc::clone(&self.0.consults)
+    }
+
     /// Gives a call to a worker, where `make` makes its line and its leg, and keeps its record when it is over. Should it
     /// break down, `release` lets the caller go.
-    pub(crate) fn launch<W: Line>(
+    pub(crate) fn launch<W: Line + 'static>(
         &self,
         admitted: Admitted,
         about: About,
@@ -307,8 +323,16 @@ impl Exchange {
         let inner = Arc::clone(&self.0);
         let started = Instant::now();
         let span = tracing::info_span!("call", call_id = %id, agent = identity.agent_id);
-        let ports = CallPorts { control: orders, tools: Arc::clone(&inner.tools), call_id: id };
-        let (prompts, voice) = (Arc::clone(&inner.prompts), inner.voice.clone());
+        let tools = profile.tools.open(ToolContext {
+            call_id: id.clone(),
+            agent_id: identity.agent_id.clone(),
+            language: profile.spec.language.clone(),
+            from: identity.from.clone(),
+            to: identity.to.clone(),
+            variables: identity.variables.clone(),
+        });
+        let ports = CallPorts { control: orders, tools, call_id: id };
+        let voice = inner.voice.clone();
         let patience = inner.settings.patience;
         let (finished, outcome) = oneshot::channel();
         let open = Open::count_in(&inner);
@@ -317,26 +341,33 @@ impl Exchange {
         let plan = profile.recording.take();
         let recording = plan.map(|plan| CallRecording::new(plan, identity.id.as_str(), begun));
         let (recording, report) = recording.unzip();
-        let job = move || async move {
-            let AgentProfile { spec, chain, script, .. } = *profile;
+        // Made before there is a future, which would keep room for each step of it as long as the call goes on.
+        let job = move || {
+            let AgentProfile { spec, chain, script, prompts, .. } = *profile;
             let models =
                 Box::new(VendorModels { chain, agent: spec.clone(), script, voice, variables });
-            let ran = match make(started) {
-                Ok((line, leg)) => {
-                    let config =
-                        CoreConfig { agent: spec, patience, leg, models, prompts, annotates };
-                    let mut core = CallCore::new(started, config);
-                    if let Some(recording) = recording {
-                        core.record(recording);
-                    }
-                    task::run(core, line, ports).await
+            let made = make(started).map(|(line, leg)| {
+                let config = CoreConfig { agent: spec, patience, leg, models, prompts, annotates };
+                let mut core = Box::new(CallCore::new(started, config));
+                if let Some(recording) = recording {
+                    core.record(recording);
                 }
-                Err(error) => Err(error),
-            };
-            finished.send(ran).ok();
+                Box::pin(task::run(core, line, ports))
+            });
+            async move {
+                let ran = match made {
+                    Ok(running) => running.await,
+                    Err(error) => Err(error),
+                };
+                finished.send(ran).ok();
+            }
         };
         let of_call = span.clone();
-        inner.workers.spawn(move || job().instrument(of_call)).map_err(|error| {
+        let spawned = inner.workers.spawn(move || {
+            let running = of_call.in_scope(job);
+            running.instrument(of_call)
+        });
+        spawned.map_err(|error| {
             span.in_scope(|| tracing::error!(%error, "call refused"));
             self.no_room()
         })?;

@@ -8,6 +8,9 @@
 mod annotations;
 mod announce;
 mod call;
+mod consult;
+mod consult_line;
+mod consult_speech;
 mod core;
 mod exchange;
 mod fork_call;
@@ -25,10 +28,12 @@ mod sip_call;
 mod sip_line;
 mod task;
 mod tools;
+mod waiting_speech;
 mod written;
 
 pub use announce::{Announcement, NotAnnounced};
 pub use call::{CallControl, CallIdentity};
+pub use consult::{Accept, ConsultSettings};
 pub use core::{CallCore, CoreConfig, CoreOutput};
 pub use exchange::{
     AgentProfile, CallFacts, Elsewhere, Exchange, ExchangeSettings, Refused, Route, Routes,
@@ -42,4 +47,5 @@ pub use record::call_record;
 pub use record_log::{RecordLog, RecordLogStats};
 pub use recording::{CallRecording, Consent, RECORDING_TOOLS, RecordingPlan, recording_tool};
 pub use secure_media::SecureMedia;
-pub use tools::{NotedTools, ToolReply, Tools};
+pub use tandem_call::Invocation;
+pub use tools::{CallTools, ToolContext, ToolReply, Tools};

@@ -70,7 +70,7 @@ impl VendorModels {
             voice: self.agent.voice.clone(),
             language: self.agent.language.clone(),
             temperature: self.agent.temperature,
-            tools: self.agent.tools.clone(),
+            tools: self.agent.declarations(),
             input,
             output,
             transcription: self.agent.transcription,

@@ -3,7 +3,7 @@
 use std::time::{Instant, SystemTime};
 
 use jiff::Timestamp;
-use tandem_call::{CallOutcome, CallRecord, LegQuality};
+use tandem_call::{CallOutcome, CallRecord, InvocationRecord, LegQuality};
 
 use crate::CallIdentity;
 
@@ -17,11 +17,13 @@ pub fn call_record(
     ended: Instant,
 ) -> CallRecord {
     let wall = |at: Instant| rfc3339(identity.started_at + at.saturating_duration_since(started));
+    let invocations = outcome.tools.into_iter();
     CallRecord {
         started_at: wall(started),
         answered_at: outcome.answered.map(wall),
         ended_at: wall(ended),
         duration_ms: ended.saturating_duration_since(started).as_millis() as u64,
+        tools: invocations.map(|tool| InvocationRecord::new(&identity.id, tool)).collect(),
         id: identity.id,
         sip_call_id: identity.sip_call_id,
         channel: identity.channel,
@@ -36,7 +38,7 @@ pub fn call_record(
         models: outcome.models,
         model_failures: outcome.model_failures,
         transcript: outcome.transcript,
-        tools: outcome.tools,
+        metadata: outcome.metadata,
         transfer: outcome.transfer,
         turns: outcome.turns,
         barge_ins: outcome.barge_ins,

@@ -9,17 +9,18 @@ use std::{
 
 use serde_json::json;
 use tandem_attendant::{Speech, Voice, VoiceError};
-use tandem_call::{
-    ItemId, LegEvent, MediaLeg, RecordingRecord, ToolCall, ToolDeclaration, ToolOutcome,
-};
+use tandem_call::{ItemId, LegEvent, MediaLeg, RecordingRecord, ToolDeclaration, ToolOutcome};
 use tandem_media::AudioFormat;
 use tandem_recording::{Recorder, Recording, RecordingOrder, RecordingReport, RecordingSettings};
 use tokio::sync::oneshot;
 
-use crate::record::rfc3339;
+use crate::{record::rfc3339, waiting_speech::WaitingSpeech};
 
-/// Tools by which an agent keeps what is said out of the recording.
-pub const RECORDING_TOOLS: [&str; 2] = ["pause_recording", "resume_recording"];
+/// The tool that pauses a recording.
+pub(crate) const PAUSE_RECORDING: &str = "pause_recording";
+
+/// Tools by which an agent keeps what is said out of the recording, and out of the call's record.
+pub const RECORDING_TOOLS: [&str; 2] = [PAUSE_RECORDING, "resume_recording"];
 
 /// Names the announcement among the items of a leg, below the machine's own prompts.
 const ANNOUNCEMENT: ItemId = ItemId((1 << 62) - 1);
@@ -85,11 +86,13 @@ impl fmt::Debug for Consent {
 /// The declaration of a tool of [`RECORDING_TOOLS`].
 pub fn recording_tool(name: &str) -> Option<ToolDeclaration> {
     let description = match name {
-        "pause_recording" => {
-            "Pauses the recording of this call. Call it before the caller says something that must not be kept: \
-             card numbers, passwords, health data."
+        PAUSE_RECORDING => {
+            "Pauses the recording and the transcript of this call. Call it before the caller says something that must not be \
+             kept: card numbers, passwords, health data."
         }
-        "resume_recording" => "Goes on with the recording of this call after pause_recording.",
+        "resume_recording" => {
+            "Goes on with recording and transcript of this call after pause_recording."
+        }
         _ => return None,
     };
     Some(ToolDeclaration {
@@ -118,6 +121,8 @@ struct Announced {
     held: bool,
     /// The recording is to begin paused.
     paused: bool,
+    /// What is to be heard behind it.
+    speech: WaitingSpeech,
 }
 
 impl CallRecording {
@@ -160,13 +165,19 @@ impl CallRecording {
         leg.play(now, ANNOUNCEMENT, Consent::FORMAT, &speech);
         leg.end_item(now, ANNOUNCEMENT);
         let until = now + Consent::FORMAT.duration_of(speech.len()) + GRACE;
-        self.announcement = Some(Announced { until, held: false, paused: false });
+        let speech = WaitingSpeech::default();
+        self.announcement = Some(Announced { until, held: false, paused: false, speech });
         true
     }
 
     /// Whether the caller hears the announcement.
     pub(crate) const fn is_announcing(&self) -> bool {
         self.announcement.is_some()
+    }
+
+    /// What waits until the caller has heard the announcement, while he hears it: what the leg has then can't be cut.
+    pub(crate) fn speech_behind(&mut self) -> Option<&mut WaitingSpeech> {
+        self.announcement.as_mut().map(|announcement| &mut announcement.speech)
     }
 
     /// The peer holds us, or does not any more, while the announcement is heard.
@@ -178,7 +189,7 @@ impl CallRecording {
     }
 
     /// What of `event` is for the machine. While the announcement is heard nothing that the caller says is: he can't interrupt it, and
-    /// nobody listens to him.
+    /// nobody listens to him. Keys that he presses are.
     pub(crate) fn handle_leg(
         &mut self,
         now: Instant,
@@ -197,12 +208,6 @@ impl CallRecording {
             LegEvent::PlayoutDrained { item: ANNOUNCEMENT } => {
                 (None, self.announced(now, true, leg))
             }
-            LegEvent::PlayoutCleared { mut cut } => {
-                let length = cut.len();
-                cut.retain(|cut| cut.item != ANNOUNCEMENT);
-                let over = if cut.len() < length { self.announced(now, false, leg) } else { None };
-                (Some(LegEvent::PlayoutCleared { cut }), over)
-            }
             other => (Some(other), None),
         }
     }
@@ -217,16 +222,16 @@ impl CallRecording {
         (!waiting.held && now >= waiting.until).then(|| self.announced(now, false, leg))?
     }
 
-    /// What comes of a tool of [`RECORDING_TOOLS`]. While the announcement is heard the recording that follows is meant.
-    pub(crate) fn carry_out(&mut self, now: Instant, call: &ToolCall) -> ToolOutcome {
-        let pauses = call.name == "pause_recording";
+    /// What comes of a tool of [`RECORDING_TOOLS`], which `pauses` or resumes. While the announcement is heard the recording that
+    /// follows is meant.
+    pub(crate) fn pause(&mut self, now: Instant, pauses: bool) -> ToolOutcome {
         let changed = match (&mut self.recording, &mut self.announcement) {
             (Some(recording), _) if pauses => recording.pause(now),
             (Some(recording), _) => recording.resume(now),
             (None, Some(announcement)) => {
                 std::mem::replace(&mut announcement.paused, pauses) != pauses
             }
-            (None, None) => return not_recorded(),
+            (None, None) => return not_recorded(pauses),
         };
         if changed {
             let message = if pauses { "recording paused" } else { "recording goes on" };
@@ -254,7 +259,7 @@ impl CallRecording {
         whole: bool,
         leg: &mut impl MediaLeg,
     ) -> Option<Announcement> {
-        let Announced { held, paused, .. } = self.announcement.take()?;
+        let Announced { held, paused, speech, .. } = self.announcement.take()?;
         if whole {
             self.begin(now, paused, leg);
         } else if self.recording.is_none() {
@@ -263,6 +268,7 @@ impl CallRecording {
                 "not recorded: the announcement was not heard to its end"
             );
         }
+        speech.play(now, leg);
         Some(Announcement { held })
     }
 
@@ -295,8 +301,12 @@ pub(crate) struct Announcement {
 }
 
 /// What a tool of [`RECORDING_TOOLS`] comes to in a call that is not recorded.
-pub(crate) fn not_recorded() -> ToolOutcome {
-    let message = "This call is not recorded: there is nothing to pause.";
+pub(crate) fn not_recorded(pauses: bool) -> ToolOutcome {
+    let message = if pauses {
+        "This call is not recorded. What is said now is not written down either, until resume_recording is called."
+    } else {
+        "This call is not recorded. What is said is written down again."
+    };
     ToolOutcome::Answered(json!({ "status": "not_recorded", "message": message }))
 }
 
@@ -338,7 +348,6 @@ fn recording_record(report: &RecordingReport) -> RecordingRecord {
 
 #[cfg(test)]
 mod tests {
-    use tandem_call::ToolCallId;
     use tandem_media::{Codec, Law};
     use tandem_rtp::{LegConfig, RtpLeg};
 
@@ -347,9 +356,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn ask(recording: &mut CallRecording, now: Instant, tool: &str) -> serde_json::Value {
-        let call =
-            ToolCall { id: ToolCallId("1".into()), name: tool.into(), arguments: Ok(json!({})) };
-        match recording.carry_out(now, &call) {
+        match recording.pause(now, tool == PAUSE_RECORDING) {
             ToolOutcome::Answered(answer) => answer["status"].clone(),
             other => panic!("{other:?}"),
         }

@@ -13,6 +13,7 @@ use tandem_sip::{CodecPreference, IncomingCall, LocalMedia, LocalSecurity, Rejec
 
 use crate::{
     AgentProfile, CallFacts, CallIdentity, Exchange, Refused,
+    consult_line::Transferor,
     exchange::{About, random, unix_now},
     sip_line::{SipLine, SipPorts},
 };
@@ -69,6 +70,13 @@ impl Exchange {
             events: call.events,
             call_id: identity.id.clone(),
             agent_id: identity.agent_id.clone(),
+            transferor: Transferor {
+                consults: self.consults(),
+                caller: identity.from.clone(),
+                language: admitted.profile.spec.language.clone(),
+                transfer_timeout: admitted.profile.spec.transfer_timeout,
+            },
+            ambience: voice.ambience.clone(),
         };
         self.launch(
             admitted,
@@ -147,7 +155,8 @@ pub(crate) fn placeholders(
     variables
 }
 
-fn leg_config(media_timeout: Duration, codec: Codec) -> LegConfig {
+/// A leg that nobody can confuse with another one.
+pub(crate) fn leg_config(media_timeout: Duration, codec: Codec) -> LegConfig {
     let seed = random();
     LegConfig {
         ssrc: seed as u32,

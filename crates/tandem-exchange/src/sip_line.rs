@@ -7,12 +7,20 @@ use std::{
     time::Instant,
 };
 
-use tandem_call::{CallId, HangupCause, SignalCommand, SignalEvent};
+use tandem_call::{
+    CallId, HangupCause, SignalCommand, SignalEvent, TransferMode, TransferOutcome, TransferTarget,
+};
+use tandem_media::AmbienceSettings;
 use tandem_rtp::{Channel, RtpLeg};
 use tandem_sip::{DialogEvent, DialogHandle, LocalMedia, Rejection};
 use tokio::{io::ReadBuf, net::UdpSocket, sync::mpsc};
 
-use crate::{CallCore, SecureMedia, ports::PortPair, task::Line};
+use crate::{
+    CallCore, SecureMedia,
+    consult_line::{Answer, Asking, Transferor},
+    ports::PortPair,
+    task::Line,
+};
 
 /// Largest datagram taken; RTP of 60 ms of G.711 is 492 bytes.
 const DATAGRAM: usize = 2048;
@@ -31,6 +39,10 @@ pub(crate) struct SipPorts {
     pub(crate) call_id: CallId,
     /// The agent, for the headers of a transfer.
     pub(crate) agent_id: String,
+    /// Asks somebody whether they take the caller.
+    pub(crate) transferor: Transferor,
+    /// What is heard behind the agent's voice.
+    pub(crate) ambience: Option<AmbienceSettings>,
 }
 
 /// A SIP call's dialog and sockets.
@@ -42,6 +54,9 @@ pub(crate) struct SipLine {
     events: mpsc::Receiver<DialogEvent>,
     call_id: CallId,
     agent_id: String,
+    transferor: Transferor,
+    asking: Option<Asking>,
+    ambience: Option<AmbienceSettings>,
     datagram: Box<[u8; DATAGRAM]>,
     security: SecureMedia,
     signalling_gone: bool,
@@ -52,7 +67,8 @@ pub(crate) struct SipLine {
 impl SipLine {
     /// Takes the sockets over to this worker. Fails, with 503 to the caller, when it can't have them.
     pub(crate) fn new(ports: SipPorts) -> io::Result<Self> {
-        let SipPorts { media, local, dialog, events, call_id, agent_id } = ports;
+        let SipPorts { media, local, dialog, events, call_id, agent_id, transferor, ambience } =
+            ports;
         let sockets = UdpSocket::from_std(media.rtp)
             .and_then(|rtp| Ok((rtp, UdpSocket::from_std(media.rtcp)?)));
         let (rtp, rtcp) = sockets.inspect_err(|_| dialog.reject(Rejection::status(503)))?;
@@ -65,6 +81,9 @@ impl SipLine {
             events,
             call_id,
             agent_id,
+            transferor,
+            asking: None,
+            ambience,
             datagram: Box::new([0; DATAGRAM]),
             signalling_gone: false,
             malformed: 0,
@@ -116,6 +135,12 @@ impl SipLine {
                     core.handle_media(now, params);
                 }
             }
+            Poll::Ready(Some(DialogEvent::Signal(SignalEvent::Transfer(outcome)))) => {
+                if let Some(asking) = self.asking.take() {
+                    asking.end(&outcome);
+                }
+                self.end_transfer(core, now, outcome);
+            }
             Poll::Ready(Some(DialogEvent::Signal(event))) => core.handle_signal(now, event),
             Poll::Ready(Some(DialogEvent::Ringing | DialogEvent::Failed { .. })) => {} // Of outgoing calls only.
             Poll::Ready(None) => {
@@ -130,6 +155,43 @@ impl SipLine {
 }
 
 impl SipLine {
+    /// Calls somebody who is asked whether they take the caller.
+    fn ask(
+        &mut self,
+        core: &mut CallCore,
+        now: Instant,
+        target: TransferTarget,
+        headers: Vec<(String, String)>,
+    ) {
+        match self.transferor.ask(&self.dialog, &self.local, target, headers) {
+            Ok(asking) => self.asking = Some(asking), // Whoever was asked before is let go of.
+            Err(error) => {
+                tracing::error!(%error, "nobody can be asked");
+                let reason = "no line is free to call anybody".to_owned();
+                self.end_transfer(core, now, TransferOutcome::Failed { status: None, reason });
+            }
+        }
+    }
+
+    fn poll_asking(&mut self, cx: &mut Context<'_>, core: &mut CallCore, now: Instant) -> bool {
+        let Some(asking) = &mut self.asking else { return false };
+        match asking.poll_answer(cx) {
+            Poll::Ready(Answer::Accepted) => asking.connect(&self.dialog),
+            Poll::Ready(Answer::Failed(outcome)) => {
+                self.asking = None;
+                self.end_transfer(core, now, outcome);
+            }
+            Poll::Pending => return false,
+        }
+        true
+    }
+
+    /// Nobody is called for the caller any more.
+    fn end_transfer(&self, core: &mut CallCore, now: Instant, outcome: TransferOutcome) {
+        core.leg().set_ambience(self.ambience.as_ref());
+        core.handle_signal(now, SignalEvent::Transfer(outcome));
+    }
+
     /// Carries a handshake on; without one there is nothing to do.
     fn shake_hands(&mut self, core: &mut CallCore, now: Instant) {
         while let Some((channel, handshake)) = self.security.poll_handshake() {
@@ -157,6 +219,7 @@ impl Line for SipLine {
     fn poll(&mut self, cx: &mut Context<'_>, core: &mut CallCore, now: Instant) -> bool {
         let mut progress = self.poll_rtp(cx, core, now);
         progress |= self.poll_rtcp(cx, core, now);
+        progress |= self.poll_asking(cx, core, now);
         progress | self.poll_signalling(cx, core, now)
     }
 
@@ -197,7 +260,7 @@ impl Line for SipLine {
         core.leg().set_complexity(complexity);
     }
 
-    fn signal(&mut self, _core: &mut CallCore, _now: Instant, command: SignalCommand) {
+    fn signal(&mut self, core: &mut CallCore, now: Instant, command: SignalCommand) {
         let dialog = &self.dialog;
         match command {
             SignalCommand::Answer => dialog.accept(self.local.clone()),
@@ -206,7 +269,11 @@ impl Line for SipLine {
             SignalCommand::Transfer { target, mut headers } => {
                 headers.push(("X-Tandem-Call-ID".into(), self.call_id.to_string()));
                 headers.push(("X-Tandem-Agent".into(), self.agent_id.clone()));
-                dialog.transfer(target, headers);
+                core.leg().set_ambience(Some(self.transferor.tone()));
+                match target.mode {
+                    TransferMode::Blind => dialog.transfer(target, headers),
+                    TransferMode::Attended => self.ask(core, now, target, headers),
+                }
             }
             SignalCommand::Annotate { .. } | SignalCommand::BreakPlayback => {} // SIP has no place for them.
         }

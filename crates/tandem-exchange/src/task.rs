@@ -3,20 +3,19 @@
 use std::{
     future::poll_fn,
     io,
-    sync::Arc,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
 
 use tandem_call::{
     BargeIns, CallId, CallOutcome, EndReason, EndedBy, HangupCause, Input, LegQuality, MediaLeg,
-    SignalCommand, ToolCallId, ToolOutcome, Usage,
+    SignalCommand, ToolReport, Usage,
 };
 use tandem_net::PacingTimer;
 use tokio::sync::mpsc;
 
 use crate::{
-    CallControl, CallCore, CoreOutput, ToolReply, Tools,
+    CallControl, CallCore, CallTools, CoreOutput, ToolReply,
     load::Load,
     quality_watch::{Change, QualityWatch},
 };
@@ -27,8 +26,8 @@ const BUDGET: usize = 16;
 /// Datagrams or messages taken in a row before the timer is looked at: a second and a quarter of audio.
 const BURST: usize = 64;
 
-/// Tool outcomes that may wait; a call has at most 16 open tool calls.
-const TOOL_INBOX: usize = 32;
+/// Reports of tools that may wait; a call has at most 16 open tool calls, and as many that may be answered late.
+const TOOL_INBOX: usize = 64;
 
 /// How long the model's socket may take to close in order after the call has ended.
 const CLOSING: Duration = Duration::from_millis(500);
@@ -69,7 +68,7 @@ pub(crate) struct CallPorts {
     /// Orders of the daemon.
     pub(crate) control: mpsc::Receiver<CallControl>,
     /// Carries tools out.
-    pub(crate) tools: Arc<dyn Tools>,
+    pub(crate) tools: Box<dyn CallTools>,
     /// The call, as tools name it.
     pub(crate) call_id: CallId,
 }
@@ -93,6 +92,7 @@ impl Finished {
             summary: None,
             transcript: Vec::new(),
             tools: Vec::new(),
+            metadata: serde_json::Map::new(),
             transfer: None,
             turns: Vec::new(),
             barge_ins: BargeIns::default(),
@@ -110,7 +110,7 @@ impl Finished {
 
 /// Runs `core` on `line` to its end. Fails only when the system gives it no timer.
 pub(crate) async fn run<W: Line>(
-    mut core: CallCore<W::Leg>,
+    mut core: Box<CallCore<W::Leg>>,
     line: W,
     ports: CallPorts,
 ) -> io::Result<Finished> {
@@ -140,8 +140,8 @@ struct CallTask<W> {
     line: W,
     ports: CallPorts,
     timer: PacingTimer,
-    tool_outcomes: mpsc::Receiver<(ToolCallId, ToolOutcome)>,
-    tool_inbox: mpsc::Sender<(ToolCallId, ToolOutcome)>,
+    tool_reports: mpsc::Receiver<(u32, ToolReport)>,
+    tool_inbox: mpsc::Sender<(u32, ToolReport)>,
     quality: QualityWatch,
     load: Load,
     control_gone: bool,
@@ -149,12 +149,12 @@ struct CallTask<W> {
 
 impl<W: Line> CallTask<W> {
     fn new(line: W, ports: CallPorts) -> io::Result<Self> {
-        let (tool_inbox, tool_outcomes) = mpsc::channel(TOOL_INBOX);
+        let (tool_inbox, tool_reports) = mpsc::channel(TOOL_INBOX);
         let timer = PacingTimer::new()?;
         let quality = QualityWatch::new(Instant::now());
         let load = Load::default();
         let control_gone = false;
-        Ok(Self { line, ports, timer, tool_outcomes, tool_inbox, quality, load, control_gone })
+        Ok(Self { line, ports, timer, tool_reports, tool_inbox, quality, load, control_gone })
     }
 
     /// One round over everything that can wake the call. Every source is polled until it is pending, so that its waker
@@ -281,9 +281,9 @@ impl<W: Line> CallTask<W> {
         core: &mut CallCore<W::Leg>,
         now: Instant,
     ) -> bool {
-        match self.tool_outcomes.poll_recv(cx) {
-            Poll::Ready(Some((id, outcome))) => {
-                core.handle_tool(now, id, outcome);
+        match self.tool_reports.poll_recv(cx) {
+            Poll::Ready(Some((number, report))) => {
+                core.handle_tool(now, number, report);
                 true
             }
             Poll::Ready(None) | Poll::Pending => false, // Never closed: this task holds a sender.
@@ -298,13 +298,11 @@ impl<W: Line> CallTask<W> {
     ) -> Option<Box<CallOutcome>> {
         match output {
             CoreOutput::Signal(command) => self.line.signal(core, now, command),
-            CoreOutput::Tool(call) => {
-                let reply = ToolReply::new(call.id.clone(), self.tool_inbox.clone());
-                self.ports.tools.start(&self.ports.call_id, call, reply);
+            CoreOutput::Tool(invocation) => {
+                let reply = ToolReply::new(invocation.number, self.tool_inbox.clone());
+                self.ports.tools.start(invocation, reply);
             }
-            CoreOutput::CancelTool(id) => {
-                tracing::debug!(call_id = %self.ports.call_id, tool_call = id.0, "nobody waits for this tool any more");
-            }
+            CoreOutput::CancelTool(number) => self.ports.tools.cancel(number),
             CoreOutput::Ended(outcome) => return Some(outcome),
         }
         None

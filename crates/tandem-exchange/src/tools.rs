@@ -1,47 +1,62 @@
-//! Tools that are carried out outside the machine.
+//! The port to tools that are carried out outside the machine.
 
-use serde_json::json;
-use tandem_call::{CallId, ToolCall, ToolCallId, ToolOutcome};
+use std::collections::BTreeMap;
+
+use tandem_call::{CallId, Invocation, Party, ToolReport};
 use tokio::sync::mpsc;
 
-/// Brings one outcome back to the call that asked. Dropping it without an answer leaves the call to its deadline.
-#[derive(Debug)]
+/// Carries out the tools of an agent.
+pub trait Tools: Send + Sync {
+    /// Begins to do so for one call, at its beginning. Must not block.
+    fn open(&self, call: ToolContext) -> Box<dyn CallTools>;
+}
+
+/// Carries out the tools of one call. Dropped when the call is over: what was sent by then may finish, and nobody hears of it.
+///
+/// Neither method may block: what takes time goes to a task of its own.
+pub trait CallTools: Send {
+    /// Begins `invocation`, which is answered through `reply`.
+    fn start(&mut self, invocation: Invocation, reply: ToolReply);
+
+    /// Nobody waits for the invocation of this number any more. What was not sent need not be; a report is dropped.
+    fn cancel(&mut self, number: u32);
+}
+
+/// What is known of a call when its tools are opened.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ToolContext {
+    /// The call.
+    pub call_id: CallId,
+    /// The agent that answers.
+    pub agent_id: String,
+    /// Its language, BCP-47.
+    pub language: String,
+    /// The caller.
+    pub from: Party,
+    /// The dialled number.
+    pub to: Party,
+    /// X- headers, User-to-User and the like.
+    pub variables: BTreeMap<String, String>,
+}
+
+/// Brings the reports of one invocation back to its call: what came of it, and after the deadline once more when an answer
+/// comes late. Without a report the call goes on at its deadline.
+#[derive(Debug, Clone)]
 pub struct ToolReply {
-    id: ToolCallId,
-    outcomes: mpsc::Sender<(ToolCallId, ToolOutcome)>,
+    number: u32,
+    reports: mpsc::Sender<(u32, ToolReport)>,
 }
 
 impl ToolReply {
-    /// A reply for the call of `id`.
-    pub fn new(id: ToolCallId, outcomes: mpsc::Sender<(ToolCallId, ToolOutcome)>) -> Self {
-        Self { id, outcomes }
+    /// A reply for the invocation of `number`.
+    pub fn new(number: u32, reports: mpsc::Sender<(u32, ToolReport)>) -> Self {
+        Self { number, reports }
     }
 
-    /// Answers. A call that has ended meanwhile drops it; a call with a full inbox falls back to its deadline.
-    pub fn send(self, outcome: ToolOutcome) {
-        if self.outcomes.try_send((self.id, outcome)).is_err() {
-            tracing::debug!("a tool's outcome came when nobody took it");
+    /// Reports. A call that has ended meanwhile drops it; a call with a full inbox falls back to its deadline.
+    pub fn send(&self, report: ToolReport) {
+        if self.reports.try_send((self.number, report)).is_err() {
+            tracing::debug!(number = self.number, "a tool's report came when nobody took it");
         }
-    }
-}
-
-/// Carries tools out. Must not block: what takes time goes to a task of its own and answers through `reply`.
-pub trait Tools: Send + Sync {
-    /// Begins the tool call of `call_id`.
-    fn start(&self, call_id: &CallId, call: ToolCall, reply: ToolReply);
-}
-
-/// What a standard tool does while it has no receiver: the request is written down in the call record and the model is
-/// told so (control API 11.5).
-#[derive(Debug, Clone, Copy, Default)]
-pub struct NotedTools;
-
-impl Tools for NotedTools {
-    fn start(&self, call_id: &CallId, call: ToolCall, reply: ToolReply) {
-        tracing::info!(%call_id, tool = call.name, "request noted");
-        reply.send(ToolOutcome::Answered(json!({
-            "status": "noted",
-            "message": "I have written that down, and someone from the team will follow up.",
-        })));
     }
 }

@@ -1,22 +1,18 @@
 //! A whole call with the offline attendant, without sockets, on virtual time.
 
+mod common;
+
 use std::{
-    net::SocketAddr,
-    sync::Arc,
     task::{Context, Waker},
     time::{Duration, Instant},
 };
 
+use common::FRAME;
 use tandem_attendant::{Script, Voice};
 use tandem_call::{
-    AgentSpec, CallOutcome, Digit, EndReason, Greeting, HangupCause, LateResults, Patience,
-    SignalCommand, SignalEvent, TransferRoutes, standard_tool,
+    CallOutcome, Digit, EndReason, HangupCause, SignalCommand, SignalEvent, standard_tool,
 };
-use tandem_exchange::{CallCore, CoreConfig, CoreOutput, Prompts, VendorModels};
-use tandem_media::{AudioFormat, Codec, Law, Ptime};
-use tandem_rtp::{Direction, Latching, LegConfig, MediaParams, RtpLeg, RtpPacket};
-
-const FRAME: Duration = Duration::from_millis(20);
+use tandem_exchange::{CallCore, CoreOutput};
 
 /// A caller and the core of a call, 20 ms a step.
 struct Call {
@@ -24,7 +20,6 @@ struct Call {
     now: Instant,
     started: Instant,
     sequence: u16,
-    peer: SocketAddr,
     heard: Vec<u8>,
     answered: bool,
     outcome: Option<CallOutcome>,
@@ -33,91 +28,27 @@ struct Call {
 impl Call {
     fn begin(voice: &Voice) -> Self {
         let now = Instant::now();
-        let agent = AgentSpec {
-            agent_id: "reception".into(),
-            system_prompt: String::new(),
-            language: "en".into(),
-            voice: None,
-            temperature: None,
-            greeting: Greeting::OwnWords,
-            tools: ["end_call", "transfer_to_human", "leave_message"]
-                .iter()
-                .filter_map(|name| standard_tool(name))
-                .collect(),
-            tool_timeout: Duration::from_secs(9),
-            late_results: LateResults::Discard,
-            transfer: TransferRoutes::default(),
-            transfer_timeout: Duration::from_secs(30),
-            end_call_drain: Duration::from_secs(2),
-            end_call_cancel_on_speech: false,
-            interruption: tandem_call::Interruption::default(),
-            max_silence: Duration::from_secs(600),
-            max_duration: Duration::from_secs(3_600),
-            transcription: true,
-            models: Vec::new(),
-        };
-        let models = VendorModels {
-            chain: Vec::new(),
-            agent: agent.clone(),
-            script: Arc::new(Script::default()),
-            voice: voice.clone(),
-            variables: std::collections::BTreeMap::new(),
-        };
-        let leg = LegConfig {
-            ssrc: 7,
-            first_sequence: 1,
-            first_timestamp: 0,
-            cname: "test".into(),
-            codec: Codec::PCMU,
-            uplink: AudioFormat::G711(Law::Mu),
-            media_timeout: Duration::from_secs(60),
-            seed: 1,
-        };
-        let core = CallCore::new(
-            now,
-            CoreConfig {
-                agent,
-                patience: Patience::default(),
-                leg: RtpLeg::new(now, Duration::from_secs(1_790_000_000), leg),
-                models: Box::new(models),
-                prompts: Arc::new(Prompts::new(voice)),
-                annotates: false,
-            },
-        );
-        let peer = SocketAddr::from(([127, 0, 0, 1], 4_000));
-        Self {
-            core,
-            now,
-            started: now,
-            sequence: 0,
-            peer,
-            heard: Vec::new(),
-            answered: false,
-            outcome: None,
-        }
+        let tools = ["end_call", "transfer_to_human", "leave_message"];
+        let agent = common::agent(tools.iter().filter_map(|name| standard_tool(name)).collect());
+        let models = common::attendant(&agent, Script::default(), voice);
+        let core = common::core(now, agent, common::leg(now), models, voice);
+        let (heard, outcome) = (Vec::new(), None);
+        Self { core, now, started: now, sequence: 0, heard, answered: false, outcome }
     }
 
     /// Lets 20 ms pass in which the caller's packet holds `payload`.
     fn step(&mut self, payload: &[u8; 160]) {
         let mut cx = Context::from_waker(Waker::noop());
         self.now += FRAME;
-        let mut datagram = vec![0x80, 0];
-        datagram.extend(self.sequence.to_be_bytes());
-        datagram.extend((u32::from(self.sequence) * 160).to_be_bytes());
-        datagram.extend([0, 0, 0, 1]);
-        datagram.extend(payload);
+        let datagram = common::packet(self.sequence, payload);
         self.sequence += 1;
         self.core.handle_timeout(self.now);
-        let taken = self.core.handle_rtp(self.now, self.peer, &datagram);
+        let taken = self.core.handle_rtp(self.now, common::peer(), &datagram);
         assert!(taken.is_ok() || !self.answered);
         while self.core.poll_session(&mut cx, self.now) {}
         self.core.note_written(self.now);
         while let Some(transmit) = self.core.poll_transmit(self.now) {
-            if let Ok(packet) = RtpPacket::parse(transmit.bytes)
-                && packet.payload_type == 0
-            {
-                self.heard.extend(packet.payload);
-            }
+            self.heard.extend(common::audio(transmit.bytes).unwrap_or_default());
         }
         self.core.after_transmit(self.now);
         while let Some(output) = self.core.poll_output() {
@@ -128,22 +59,8 @@ impl Call {
     fn carry_out(&mut self, output: CoreOutput) {
         match output {
             CoreOutput::Signal(SignalCommand::Answer) => {
-                let params = MediaParams {
-                    remote_rtp: self.peer,
-                    remote_rtcp: self.peer,
-                    rtcp_mux: true,
-                    codec: Codec::PCMU,
-                    payload_type: 0,
-                    opus: tandem_media::OpusParams::DEFAULT,
-                    telephone_event: Some(101),
-                    telephone_event_hz: 8_000,
-                    comfort_noise: Some(13),
-                    ptime: Ptime::MS20,
-                    direction: Direction::SendRecv,
-                    latching: Latching::Off,
-                };
                 self.answered = true;
-                self.core.handle_media(self.now, params);
+                self.core.handle_media(self.now, common::media());
                 self.core.handle_signal(self.now, SignalEvent::Answered);
             }
             CoreOutput::Signal(SignalCommand::HangUp { cause }) => {

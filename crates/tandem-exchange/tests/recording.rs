@@ -3,33 +3,29 @@
 
 #![allow(clippy::unwrap_used, reason = "what helps a test may panic like the test")]
 
+mod common;
+
 use std::{
-    collections::BTreeMap,
     f64::consts::TAU,
     fs,
-    net::SocketAddr,
     path::Path,
-    sync::Arc,
     task::{Context, Waker},
     thread,
     time::{Duration, Instant, SystemTime},
 };
 
+use common::FRAME;
 use tandem_attendant::{DigitAction, Script, ToolAction, Voice};
 use tandem_call::{
-    AgentSpec, CallOutcome, Digit, EndReason, Greeting, Interruption, LateResults, Patience,
-    SignalCommand, SignalEvent, TransferRoutes, standard_tool,
+    CallOutcome, Digit, EndReason, SignalCommand, SignalEvent, Speaker, Verdict, standard_tool,
 };
 use tandem_exchange::{
-    CallCore, CallRecording, Consent, CoreConfig, CoreOutput, Prompts, RECORDING_TOOLS,
-    RecordingPlan, VendorModels, recording_tool,
+    CallCore, CallRecording, Consent, CoreOutput, RECORDING_TOOLS, RecordingPlan, recording_tool,
 };
-use tandem_media::{AudioFormat, Codec, Law, OpusParams, Ptime, g711};
+use tandem_media::{Law, g711};
 use tandem_recording::{Recorder, RecordingEnd, RecordingReport, RecordingSettings};
-use tandem_rtp::{Direction, Latching, LegConfig, MediaParams, RtpLeg, RtpPacket};
 use tokio::sync::oneshot;
 
-const FRAME: Duration = Duration::from_millis(20);
 const SECOND: Duration = Duration::from_secs(1);
 /// The voice of these tests takes so long for a character, whatever it is.
 const CHARACTER: Duration = Duration::from_millis(30);
@@ -41,7 +37,6 @@ struct Call {
     now: Instant,
     answered: Option<Instant>,
     packets: u16,
-    peer: SocketAddr,
     /// What the caller heard since the answer.
     heard: Vec<i16>,
     outcome: Option<CallOutcome>,
@@ -84,89 +79,31 @@ impl Call {
         let now = Instant::now();
         let standard = ["end_call"].iter().filter_map(|name| standard_tool(name));
         let tools = standard.chain(RECORDING_TOOLS.iter().filter_map(|name| recording_tool(name)));
-        let agent = AgentSpec {
-            agent_id: "reception".into(),
-            system_prompt: String::new(),
-            language: "en".into(),
-            voice: None,
-            temperature: None,
-            greeting: Greeting::OwnWords,
-            tools: tools.collect(),
-            tool_timeout: Duration::from_secs(9),
-            late_results: LateResults::Discard,
-            transfer: TransferRoutes::default(),
-            transfer_timeout: Duration::from_secs(30),
-            end_call_drain: Duration::from_secs(2),
-            end_call_cancel_on_speech: false,
-            interruption: Interruption::default(),
-            max_silence: Duration::from_secs(600),
-            max_duration: Duration::from_secs(3_600),
-            transcription: true,
-            models: Vec::new(),
-        };
-        let models = VendorModels {
-            chain: Vec::new(),
-            agent: agent.clone(),
-            script: Arc::new(script()),
-            voice: voice.clone(),
-            variables: BTreeMap::new(),
-        };
-        let leg = LegConfig {
-            ssrc: 7,
-            first_sequence: 1,
-            first_timestamp: 0,
-            cname: "test".into(),
-            codec: Codec::PCMU,
-            uplink: AudioFormat::G711(Law::Mu),
-            media_timeout: Duration::from_secs(60),
-            seed: 1,
-        };
-        let config = CoreConfig {
-            agent,
-            patience: Patience::default(),
-            leg: RtpLeg::new(now, Duration::from_secs(1_790_000_000), leg),
-            models: Box::new(models),
-            prompts: Arc::new(Prompts::new(voice)),
-            annotates: false,
-        };
-        let mut core = CallCore::new(now, config);
+        let agent = common::agent(tools.collect());
+        let models = common::attendant(&agent, script(), voice);
+        let mut core = common::core(now, agent, common::leg(now), models, voice);
         let id = format!("call_{:032x}", 1);
         let (recording, report) = CallRecording::new(plan, &id, (now, SystemTime::now()));
         core.record(recording);
-        let peer = SocketAddr::from(([127, 0, 0, 1], 4_000));
         let (heard, outcome) = (Vec::new(), None);
-        Self { core, now, answered: None, packets: 0, peer, heard, outcome, report }
+        Self { core, now, answered: None, packets: 0, heard, outcome, report }
     }
 
     /// Lets 20 ms pass in which the caller's packet holds `payload`.
     fn step(&mut self, payload: &[u8; 160]) {
         let mut cx = Context::from_waker(Waker::noop());
         self.now += FRAME;
-        let packet = RtpPacket {
-            marker: false,
-            payload_type: 0,
-            sequence: self.packets,
-            timestamp: u32::from(self.packets) * 160,
-            ssrc: 1,
-            csrc: &[],
-            extension: None,
-            payload,
-            padding: 0,
-        };
-        let mut datagram = Vec::new();
-        packet.write(&mut datagram);
+        let datagram = common::packet(self.packets, payload);
         self.packets += 1;
         self.core.handle_timeout(self.now);
-        let taken = self.core.handle_rtp(self.now, self.peer, &datagram);
+        let taken = self.core.handle_rtp(self.now, common::peer(), &datagram);
         assert!(taken.is_ok() || self.answered.is_none());
         while self.core.poll_session(&mut cx, self.now) {}
         self.core.note_written(self.now);
         while let Some(transmit) = self.core.poll_transmit(self.now) {
-            if let Ok(packet) = RtpPacket::parse(transmit.bytes)
-                && packet.payload_type == 0
-            {
+            if let Some(audio) = common::audio(transmit.bytes) {
                 let mut pcm = [0; 160];
-                g711::decode(Law::Mu, packet.payload, &mut pcm);
+                g711::decode(Law::Mu, audio, &mut pcm);
                 self.heard.extend(pcm);
             }
         }
@@ -187,22 +124,8 @@ impl Call {
     }
 
     fn answer(&mut self) {
-        let params = MediaParams {
-            remote_rtp: self.peer,
-            remote_rtcp: self.peer,
-            rtcp_mux: true,
-            codec: Codec::PCMU,
-            payload_type: 0,
-            opus: OpusParams::DEFAULT,
-            telephone_event: Some(101),
-            telephone_event_hz: 8_000,
-            comfort_noise: Some(13),
-            ptime: Ptime::MS20,
-            direction: Direction::SendRecv,
-            latching: Latching::Off,
-        };
         self.answered = Some(self.now);
-        self.core.handle_media(self.now, params);
+        self.core.handle_media(self.now, common::media());
         self.core.handle_signal(self.now, SignalEvent::Answered);
     }
 
@@ -299,6 +222,33 @@ fn the_caller_hears_the_announcement_whole_and_is_recorded_behind_it() {
 }
 
 #[test]
+fn a_key_pressed_during_the_announcement_does_not_cut_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let voice = Voice::tone(CHARACTER);
+    let length = CHARACTER * CONSENT.len() as u32;
+    let mut call = Call::begin(&voice, plan(directory.path(), Some(rendered(&voice))));
+    call.listen(SECOND / 4);
+    let keys = ['1', '2', '1'];
+    for key in keys {
+        call.press(key);
+        call.listen(SECOND / 4);
+    }
+    call.listen(length - SECOND);
+    let spoken = call.heard.iter().filter(|sample| sample.abs() > 500).count();
+    assert!(spoken as f64 > 0.9 * length.as_secs_f64() * 8_000.0 * 0.9, "{spoken} samples");
+    call.listen(6 * SECOND);
+    let (outcome, report, _) = call.end();
+    let report = report.expect("it is recorded");
+    assert!(report.duration > 5 * SECOND && report.paused > SECOND, "{report:?}");
+    let tools = outcome.tools.iter().map(|tool| tool.name.as_str());
+    let asked = keys.map(|key| if key == '1' { "pause_recording" } else { "resume_recording" });
+    assert_eq!(tools.take(3).collect::<Vec<_>>(), asked);
+    // The greeting waited behind the announcement and was cut there: not a word of it was heard.
+    let greeting = outcome.transcript.iter().find(|turn| turn.interrupted);
+    assert_eq!(greeting.map(|turn| turn.text.as_str()), Some(""), "{:?}", outcome.transcript);
+}
+
+#[test]
 fn nothing_said_in_a_pause_is_in_the_file() {
     let directory = tempfile::tempdir().unwrap();
     let voice = Voice::tone(CHARACTER);
@@ -320,7 +270,7 @@ fn nothing_said_in_a_pause_is_in_the_file() {
     let tools: Vec<_> = outcome.tools.iter().map(|it| (it.name.as_str(), it.outcome)).collect();
     assert_eq!(
         tools[..2],
-        [("pause_recording", "answered"), ("resume_recording", "answered")],
+        [("pause_recording", Verdict::Ok), ("resume_recording", Verdict::Ok)],
         "{tools:?}"
     );
     let report = report.unwrap();
@@ -328,6 +278,9 @@ fn nothing_said_in_a_pause_is_in_the_file() {
     assert!(sounds(&frames, 1, Duration::ZERO, SECOND), "the greeting");
     assert!(!sounds(&frames, 0, from - SECOND / 2, to + SECOND));
     assert!(sounds(&frames, 0, again, again + SECOND));
+    let of_caller: Vec<_> =
+        outcome.transcript.iter().filter(|it| it.role == Speaker::Caller).collect();
+    assert_eq!(of_caller[0].text, "[paused]", "{:?}", outcome.transcript);
 }
 
 #[test]
@@ -342,6 +295,8 @@ fn without_its_announcement_a_call_goes_on_and_is_not_recorded() {
     let (outcome, report, _) = call.end();
     assert!(outcome.first_audio_ms.unwrap() <= 20.0);
     assert_eq!(outcome.tools[0].name, "pause_recording");
+    let last = outcome.transcript.last().unwrap();
+    assert_eq!(last.text, "[paused]", "it is not written down either");
     assert_eq!(report, None);
     assert!(!directory.path().join("none").exists());
 }

@@ -1,32 +1,27 @@
 //! What an agent's audio settings do to a whole call, on virtual time: each of them, against the same call without it.
 
+mod common;
+
 use std::{
     cell::RefCell,
     collections::VecDeque,
     f32::consts::TAU,
-    net::SocketAddr,
     rc::Rc,
-    sync::Arc,
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
 
+use common::FRAME;
 use tandem_attendant::Voice;
 use tandem_call::{
-    AgentSpec, Capabilities, Greeting, Interruption, ItemId, LateResults, ModelCommand, ModelEvent,
-    ModelSession, ModelSink, Patience, ResponseEnd, SignalCommand, SignalEvent, TransferRoutes,
-    UplinkStats,
+    AgentSpec, Capabilities, Interruption, ItemId, ModelCommand, ModelEvent, ModelSession,
+    ModelSink, ResponseEnd, SignalCommand, SignalEvent, UplinkStats,
 };
-use tandem_exchange::{
-    CallCore, CoreConfig, CoreOutput, ModelOpener, OpenSession, Opened, Prompts,
-};
+use tandem_exchange::{CallCore, CoreOutput, ModelOpener, OpenSession, Opened};
 use tandem_media::{
-    AmbienceSettings, AmbientSound, AudioFormat, Codec, GainControl, Law, Ptime, Room,
-    VoiceSettings, g711,
+    AmbienceSettings, AmbientSound, AudioFormat, GainControl, Law, Room, VoiceSettings, g711,
 };
-use tandem_rtp::{Direction, Latching, LegConfig, MediaParams, RtpLeg, RtpPacket};
 
-const FRAME: Duration = Duration::from_millis(20);
 const MU: AudioFormat = AudioFormat::G711(Law::Mu);
 /// The agent says this much after the answer.
 const SPEECH_MS: usize = 8_000;
@@ -185,7 +180,6 @@ struct Call {
     core: CallCore,
     now: Instant,
     sequence: u16,
-    peer: SocketAddr,
     answered: bool,
     /// What the caller was sent since the answer.
     sent: Vec<u8>,
@@ -197,53 +191,18 @@ impl Call {
     fn begin(voice: &VoiceSettings, says: &[i16]) -> Self {
         let now = Instant::now();
         let agent = AgentSpec {
-            agent_id: "reception".into(),
-            system_prompt: String::new(),
-            language: "en".into(),
-            voice: None,
-            temperature: None,
-            greeting: Greeting::OwnWords,
-            tools: Vec::new(),
-            tool_timeout: Duration::from_secs(9),
-            late_results: LateResults::Discard,
-            transfer: TransferRoutes::default(),
-            transfer_timeout: Duration::from_secs(30),
-            end_call_drain: Duration::from_secs(2),
-            end_call_cancel_on_speech: false,
             interruption: Interruption { sensitivity: 1.0, ..Interruption::default() },
-            max_silence: Duration::from_secs(600),
-            max_duration: Duration::from_secs(3_600),
-            transcription: true,
             models: vec!["talker".into()],
+            ..common::agent(Vec::new())
         };
-        let config = LegConfig {
-            ssrc: 7,
-            first_sequence: 1,
-            first_timestamp: 0,
-            cname: "test".into(),
-            codec: Codec::PCMU,
-            uplink: MU,
-            media_timeout: Duration::from_secs(60),
-            seed: 1,
-        };
-        let mut leg = RtpLeg::new(now, Duration::from_secs(1_790_000_000), config);
+        let mut leg = common::leg(now);
         leg.set_voice(voice);
         let model_heard = Rc::new(RefCell::new(Vec::new()));
         let opener = Opener { heard: Rc::clone(&model_heard), says: encode(says) };
-        let core = CallCore::new(
-            now,
-            CoreConfig {
-                agent,
-                patience: Patience::default(),
-                leg,
-                models: Box::new(opener),
-                prompts: Arc::new(Prompts::new(&Voice::tone(Duration::from_millis(30)))),
-                annotates: false,
-            },
-        );
-        let peer = SocketAddr::from(([127, 0, 0, 1], 4_000));
+        let prompts = Voice::tone(Duration::from_millis(30));
+        let core = common::core(now, agent, leg, Box::new(opener), &prompts);
         let mut call =
-            Self { core, now, sequence: 0, peer, answered: false, sent: Vec::new(), model_heard };
+            Self { core, now, sequence: 0, answered: false, sent: Vec::new(), model_heard };
         for _ in 0..50 {
             if call.answered {
                 break;
@@ -260,46 +219,22 @@ impl Call {
         self.now += FRAME;
         self.core.handle_timeout(self.now);
         if let Some(pcm) = pcm {
-            let mut datagram = vec![0x80, 0];
-            datagram.extend(self.sequence.to_be_bytes());
-            datagram.extend((u32::from(self.sequence) * 160).to_be_bytes());
-            datagram.extend([0, 0, 0, 1]);
-            datagram.extend(encode(pcm));
+            let datagram = common::packet(self.sequence, &encode(pcm));
             self.sequence += 1;
-            self.core.handle_rtp(self.now, self.peer, &datagram).expect("the packet is a good one");
+            let taken = self.core.handle_rtp(self.now, common::peer(), &datagram);
+            taken.expect("the packet is a good one");
         }
         while self.core.poll_session(&mut cx, self.now) {}
         while let Some(transmit) = self.core.poll_transmit(self.now) {
-            if let Ok(packet) = RtpPacket::parse(transmit.bytes)
-                && packet.payload_type == 0
-            {
-                self.sent.extend(packet.payload);
-            }
+            self.sent.extend(common::audio(transmit.bytes).unwrap_or_default());
         }
         self.core.after_transmit(self.now);
         while let Some(output) = self.core.poll_output() {
             if let CoreOutput::Signal(SignalCommand::Answer) = output {
                 self.answered = true;
-                self.core.handle_media(self.now, self.media());
+                self.core.handle_media(self.now, common::media());
                 self.core.handle_signal(self.now, SignalEvent::Answered);
             }
-        }
-    }
-
-    fn media(&self) -> MediaParams {
-        MediaParams {
-            remote_rtp: self.peer,
-            remote_rtcp: self.peer,
-            rtcp_mux: true,
-            codec: Codec::PCMU,
-            payload_type: 0,
-            opus: tandem_media::OpusParams::DEFAULT,
-            telephone_event: Some(101),
-            telephone_event_hz: 8_000,
-            comfort_noise: Some(13),
-            ptime: Ptime::MS20,
-            direction: Direction::SendRecv,
-            latching: Latching::Off,
         }
     }
 

@@ -63,6 +63,9 @@ pub enum BenchError {
     /// The daemon did not start.
     #[error("the daemon: {0}")]
     Daemon(String),
+    /// The receiver of webhooks did not start.
+    #[error("the receiver of webhooks: {0}")]
+    Receiver(String),
     /// Our own SIP endpoint did not start.
     #[error("SIP: {0}")]
     Sip(String),

@@ -1,4 +1,4 @@
-//! The calls: set up one after the other over SIP, all with one media socket.
+//! Calls over SIP, all with one media socket.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
@@ -27,29 +27,50 @@ const HANG_UP_WITHIN: Duration = Duration::from_secs(5);
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// One answered call.
-struct Call {
+pub(crate) struct Call {
     dialog: DialogHandle,
     events: mpsc::Receiver<DialogEvent>,
-    remote: SocketAddr,
+    /// Where its RTP goes.
+    pub(crate) remote: SocketAddr,
 }
 
-/// All calls, answered.
-pub(crate) struct Callers {
+impl Call {
+    /// Hangs up; waits, but not for ever, until the call is over. True when it had ended before.
+    pub(crate) async fn hang_up(mut self) -> bool {
+        let lost = self.begin_to_hang_up();
+        self.over(tokio::time::Instant::now() + HANG_UP_WITHIN).await;
+        lost
+    }
+
+    /// Sends the BYE. True when the call had ended before.
+    fn begin_to_hang_up(&mut self) -> bool {
+        let mut lost = false;
+        while let Ok(event) = self.events.try_recv() {
+            lost |= event.is_last();
+        }
+        self.dialog.hang_up(HangupCause::NormalClearing);
+        lost
+    }
+
+    async fn over(&mut self, until: tokio::time::Instant) {
+        while let Ok(Some(event)) = timeout_at(until, self.events.recv()).await
+            && !event.is_last()
+        {}
+    }
+}
+
+/// Calls a daemon, with one media socket for all its calls.
+pub(crate) struct Phone {
     endpoint: SipHandle,
-    calls: Vec<Call>,
-    /// From INVITE to answer, per call.
-    pub(crate) set_up: Vec<Duration>,
+    daemon: SocketAddr,
+    local: LocalMedia,
     /// Where nobody looks for RTCP.
     _rtcp: UdpSocket,
 }
 
-impl Callers {
-    /// Calls `daemon` `count` times; the media of all calls is `rtp`.
-    pub(crate) async fn call(
-        daemon: SocketAddr,
-        rtp: &UdpSocket,
-        count: u16,
-    ) -> Result<Self, BenchError> {
+impl Phone {
+    /// A phone that calls `daemon`; the media of its calls is `rtp`.
+    pub(crate) async fn open(daemon: SocketAddr, rtp: &UdpSocket) -> Result<Self, BenchError> {
         let addr = SocketAddr::new(LOOPBACK, 0);
         let listen = [Transport::Udp, Transport::Tcp].map(|transport| Listener { transport, addr });
         let settings = SipSettings {
@@ -68,22 +89,51 @@ impl Callers {
             codecs: vec![Codec::PCMU],
             security: LocalSecurity::default(),
         };
-        let mut callers = Self { endpoint, calls: Vec::new(), set_up: Vec::new(), _rtcp: rtcp };
+        Ok(Self { endpoint, daemon, local, _rtcp: rtcp })
+    }
+
+    /// Calls as caller `number` and waits for the answer.
+    pub(crate) async fn call(&self, number: u16) -> Result<Call, BenchError> {
+        let outgoing = OutgoingCall {
+            uri: format!("sip:bench@{}", self.daemon),
+            from: format!("sip:caller-{number}@{LOOPBACK}"),
+            local: self.local.clone(),
+            headers: Vec::new(),
+            credentials: None,
+        };
+        let (dialog, events) = self.endpoint.call(outgoing);
+        timeout(ANSWER_WITHIN, answered(dialog, events))
+            .await
+            .unwrap_or_else(|_| Err(format!("no answer in {} s", ANSWER_WITHIN.as_secs())))
+            .map_err(|why| BenchError::NotAnswered { call: number, why })
+    }
+
+    /// Ends its SIP endpoint.
+    pub(crate) async fn close(&self) {
+        let _ = timeout(HANG_UP_WITHIN, self.endpoint.shutdown()).await;
+    }
+}
+
+/// All calls, answered.
+pub(crate) struct Callers {
+    phone: Phone,
+    calls: Vec<Call>,
+    /// From INVITE to answer, per call.
+    pub(crate) set_up: Vec<Duration>,
+}
+
+impl Callers {
+    /// Calls `daemon` `count` times; the media of all calls is `rtp`.
+    pub(crate) async fn call(
+        daemon: SocketAddr,
+        rtp: &UdpSocket,
+        count: u16,
+    ) -> Result<Self, BenchError> {
+        let phone = Phone::open(daemon, rtp).await?;
+        let mut callers = Self { phone, calls: Vec::new(), set_up: Vec::new() };
         for number in 0..count {
-            let outgoing = OutgoingCall {
-                uri: format!("sip:bench@{daemon}"),
-                from: format!("sip:caller-{number}@{LOOPBACK}"),
-                local: local.clone(),
-                headers: Vec::new(),
-                credentials: None,
-            };
             let invited = Instant::now();
-            let (dialog, events) = callers.endpoint.call(outgoing);
-            let call = timeout(ANSWER_WITHIN, answered(dialog, events))
-                .await
-                .unwrap_or_else(|_| Err(format!("no answer in {} s", ANSWER_WITHIN.as_secs())))
-                .map_err(|why| BenchError::NotAnswered { call: number, why })?;
-            callers.calls.push(call);
+            callers.calls.push(callers.phone.call(number).await?);
             callers.set_up.push(invited.elapsed());
         }
         Ok(callers)
@@ -96,20 +146,12 @@ impl Callers {
 
     /// Hangs up, and returns how many calls had ended before.
     pub(crate) async fn hang_up(mut self) -> u64 {
-        let mut lost = 0;
-        for call in &mut self.calls {
-            while let Ok(event) = call.events.try_recv() {
-                lost += u64::from(event.is_last());
-            }
-            call.dialog.hang_up(HangupCause::NormalClearing);
-        }
+        let lost = self.calls.iter_mut().map(|call| u64::from(call.begin_to_hang_up())).sum();
         let until = tokio::time::Instant::now() + HANG_UP_WITHIN;
         for call in &mut self.calls {
-            while let Ok(Some(event)) = timeout_at(until, call.events.recv()).await
-                && !event.is_last()
-            {}
+            call.over(until).await;
         }
-        let _ = timeout(HANG_UP_WITHIN, self.endpoint.shutdown()).await;
+        self.phone.close().await;
         lost
     }
 }

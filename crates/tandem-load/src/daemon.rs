@@ -43,6 +43,19 @@ pub(crate) enum Ingress {
     Forks,
 }
 
+/// What the agent may call, as the configuration has it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AgentTools<'a> {
+    /// The agent's list: `["one", "other"]`.
+    pub(crate) names: &'a str,
+    /// What is said of them elsewhere in the file.
+    pub(crate) sections: &'a str,
+}
+
+impl AgentTools<'_> {
+    const NONE: Self = Self { names: "[]", sections: "" };
+}
+
 /// A running daemon, whose one agent is connected to the model at `url`. Dropping it kills it.
 pub(crate) struct Daemon {
     child: Child,
@@ -89,11 +102,24 @@ impl Daemon {
         calls: u16,
         fifo: bool,
     ) -> Result<Self, BenchError> {
+        Self::start_with_tools(executable, ingress, url, calls, fifo, &AgentTools::NONE)
+    }
+
+    /// The same, and its agent has tools.
+    pub(crate) fn start_with_tools(
+        executable: &Path,
+        ingress: Ingress,
+        url: &str,
+        calls: u16,
+        fifo: bool,
+        tools: &AgentTools<'_>,
+    ) -> Result<Self, BenchError> {
         let directory = Scratch::new()?;
         let [sip, forks] = free_ports()?;
         let config = directory.0.join("tandem.toml");
         let log = directory.0.join("log");
-        let mut text = configuration(sip, url, calls, &directory.0, ingress);
+        let mut text = configuration(sip, url, calls, &directory.0, ingress, tools.names);
+        text += tools.sections;
         if ingress == Ingress::Forks {
             text += &fork_section(forks);
         }
@@ -171,6 +197,14 @@ impl Daemon {
                 return ended;
             }
             thread::sleep(POLL);
+        }
+    }
+
+    /// The records of the calls that have ended, a line of JSON each.
+    pub(crate) fn records(&self) -> io::Result<String> {
+        match fs::read_to_string(self.directory.0.join(RECORDS)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+            records => records,
         }
     }
 
@@ -255,6 +289,7 @@ fn configuration(
     calls: u16,
     directory: &Path,
     ingress: Ingress,
+    tools: &str,
 ) -> String {
     let provider = match ingress {
         Ingress::Sip => "openai-realtime",
@@ -281,7 +316,7 @@ api_key_env = "{KEY}"
 models = ["bench"]
 system_prompt = "You are measured."
 speak_first = false
-tools = []
+tools = {tools}
 max_concurrent_calls = {most}
 "#,
         most = calls + 10,

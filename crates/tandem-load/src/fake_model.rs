@@ -2,7 +2,7 @@
 
 mod vendor;
 
-pub(crate) use vendor::Vendor;
+pub(crate) use vendor::{FunctionCall, Vendor, openai_answer};
 
 use std::{
     io,
@@ -219,10 +219,15 @@ impl Voice {
     }
 }
 
-type Socket = WebSocketStream<TcpStream>;
-type Failed = tokio_tungstenite::tungstenite::Error;
+/// A connection of the daemon.
+pub(crate) type Socket = WebSocketStream<TcpStream>;
+/// Why nothing can be sent on it.
+pub(crate) type Failed = tokio_tungstenite::tungstenite::Error;
 
-async fn send_all(socket: &mut Socket, messages: &[impl AsRef<str>]) -> Result<(), Failed> {
+pub(crate) async fn send_all(
+    socket: &mut Socket,
+    messages: &[impl AsRef<str>],
+) -> Result<(), Failed> {
     for message in messages {
         socket.feed(Message::text(message.as_ref())).await?;
     }

@@ -131,7 +131,8 @@ fn send_all(socket: &UdpSocket, targets: &[SocketAddr], grid: Grid) -> Sent {
     Sent { scheduling, lateness, refused }
 }
 
-fn packet(call: u16, number: u32, payload: &[u8]) -> RtpPacket<'_> {
+/// The packet of `call` with this number.
+pub(crate) fn packet(call: u16, number: u32, payload: &[u8]) -> RtpPacket<'_> {
     RtpPacket {
         marker: number == 0,
         payload_type: 0,

@@ -8,6 +8,7 @@
 //! - `null_relay` does the least a bridge can do, under the same load: the floor of this machine on this day.
 //! - `callers` and `daemon` are the calls and the process under test.
 //! - `fork`: [`run_forks`] does the same with N forked calls of FreeSWITCH, websockets instead of SIP and RTP.
+//! - `tools`: [`run_tools`] makes many short calls in which the model calls tools, beside the same calls without.
 //! - `marker`, `samples`, `clock`: what is in a payload, percentiles, absolute sleep and priority.
 //! - [`BenchReport`] and [`ForkReport`] hold what came of it, and which targets were met.
 
@@ -23,6 +24,7 @@ mod marker;
 mod null_relay;
 mod report;
 mod samples;
+mod tools;
 
 pub use bench::{BenchError, BenchPlan, run};
 pub use clock::Scheduling;
@@ -30,3 +32,4 @@ pub use fork::{ForkReport, run_forks};
 pub use generator::Phases;
 pub use report::{BenchReport, DaemonUse, Target};
 pub use samples::Summary;
+pub use tools::{CallsReport, Findings, ToolsPlan, ToolsReport, receive_webhooks, run_tools};

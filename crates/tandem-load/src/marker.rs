@@ -21,7 +21,9 @@ const QUIET: u8 = 0xF0;
 
 const MAGIC: usize = 4;
 const FIELDS: usize = 2 + 4 + 2;
-const LEN: usize = MAGIC + 2 * FIELDS;
+
+/// Bytes of a marker.
+pub(crate) const LEN: usize = MAGIC + 2 * FIELDS;
 
 /// Bytes of a marker among 16-bit samples.
 pub(crate) const PCM_LEN: usize = 2 * LEN;
@@ -73,6 +75,13 @@ impl Marker {
             return None;
         }
         Some(Self::of(codes.iter().fold(0, |fields, code| fields << 4 | u64::from(code & 0x0F))))
+    }
+
+    /// The markers anywhere in G.711: what comes behind something else may begin in the middle of a packet.
+    pub(crate) fn find(way: Way, audio: &[u8]) -> impl Iterator<Item = Self> {
+        let magic = way.magic();
+        let places = audio.windows(MAGIC).enumerate().filter(move |(_, codes)| **codes == magic);
+        places.filter_map(move |(at, _)| Self::read(way, &audio[at..]))
     }
 
     /// The marker as 16-bit samples, on the way up.
@@ -153,6 +162,18 @@ mod tests {
             frame[LEN - 1] = 0x7F;
             assert_eq!(Marker::read(Way::Up, &frame), None);
         }
+    }
+
+    #[test]
+    fn a_marker_is_found_in_the_middle_of_a_packet() {
+        let mut frame = tone(FRAME);
+        let markers = [7, 8].map(|number| Marker { call: 3, number, frame: 1 });
+        markers[0].write(Way::Down, &mut frame[13..]);
+        markers[1].write(Way::Down, &mut frame[FRAME - LEN..]);
+        assert_eq!(Marker::find(Way::Down, &frame).collect::<Vec<_>>(), markers);
+        let cut = &frame[..FRAME - 1];
+        assert_eq!(Marker::find(Way::Down, cut).collect::<Vec<_>>(), markers[..1]);
+        assert_eq!(Marker::find(Way::Up, &frame).count(), 0);
     }
 
     #[test]

@@ -13,7 +13,7 @@ pub use backoff::Backoff;
 pub use framing::{FrameError, FrameReader, Framed, close_frame};
 pub use pacing::PacingTimer;
 pub use server_websocket::{ServerWebSocket, SocketLimits, accept_key};
-pub use tls::TlsError;
+pub use tls::{TlsError, tls_client};
 pub use websocket::{
     Closure, ConnectError, Incoming, MessageKind, SendError, WebSocket, WebSocketRequest, connect,
 };

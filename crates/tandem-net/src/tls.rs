@@ -38,7 +38,11 @@ type Client = Result<Arc<ClientConfig>, TlsError>;
 /// They are made once per file and shared, so that TLS sessions are resumed from call to call; what is wrong with a
 /// file is kept, too. A file that changes on disk is seen by the next process. The file is read on a thread of its
 /// own, and meanwhile only those wait who want the same file.
-pub(crate) async fn tls_client(extra_ca: Option<&Path>) -> Client {
+///
+/// # Errors
+///
+/// When the file cannot be read or holds no certificate that can be used.
+pub async fn tls_client(extra_ca: Option<&Path>) -> Result<Arc<ClientConfig>, TlsError> {
     type Clients = HashMap<Option<PathBuf>, Arc<OnceCell<Client>>>;
     static CLIENTS: LazyLock<Mutex<Clients>> = LazyLock::new(Mutex::default);
     let path = extra_ca.map(Path::to_path_buf);

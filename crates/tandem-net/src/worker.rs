@@ -59,7 +59,7 @@ impl Workers {
             .expect("there is at least one worker");
         let load = Load::add(Arc::clone(&worker.load));
         let job: Job = Box::new(move || {
-            let future = job();
+            let future = Box::pin(job()); // Awaited by value it would be held twice.
             Box::pin(async move {
                 let _load = load;
                 future.await;

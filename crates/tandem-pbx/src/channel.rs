@@ -10,7 +10,6 @@
 //! channel's: a caller who was transferred, or taken by somebody else at the switch, goes on without us.
 
 mod annotations;
-mod announcement;
 mod causes;
 mod controls;
 mod digits;

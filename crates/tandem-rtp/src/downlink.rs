@@ -6,7 +6,9 @@ use std::{
 };
 
 use tandem_call::{Cut, Digit, ItemId, LegEvent, Tap};
-use tandem_media::{AudioFormat, Codec, Cushion, CutAudio, Playout, Ptime, VoiceSettings};
+use tandem_media::{
+    AmbienceSettings, AudioFormat, Codec, Cushion, CutAudio, Playout, Ptime, VoiceSettings,
+};
 
 use crate::{
     DigitSender, MediaParams, SendDigitsError,
@@ -163,7 +165,12 @@ impl Downlink {
 
     /// What is heard behind the agent's voice, from now on.
     pub(crate) fn set_voice(&mut self, voice: &VoiceSettings) {
-        self.backdrop.set(self.playout.format(), voice.ambience.as_ref());
+        self.set_ambience(voice.ambience.as_ref());
+    }
+
+    /// The same for what is behind it alone.
+    pub(crate) fn set_ambience(&mut self, ambience: Option<&AmbienceSettings>) {
+        self.backdrop.set(self.playout.format(), ambience);
     }
 
     /// The agent's voice in the packet made last, and when it is played; once.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use tandem_call::{Digit, ItemId, LegEvent, LegQuality, MediaLeg, Tap, UplinkFrame};
-use tandem_media::{AudioFormat, Codec, VoiceSettings};
+use tandem_media::{AmbienceSettings, AudioFormat, Codec, VoiceSettings};
 
 use crate::{
     ArrivedPacket, DigitReceiver, Inserted, KnownStream, Latch, MediaParams, ReceptionStats,
@@ -169,6 +169,12 @@ impl RtpLeg {
     pub fn set_voice(&mut self, voice: &VoiceSettings) {
         self.uplink.set_voice(voice);
         self.downlink.set_voice(voice);
+    }
+
+    /// What is heard behind the agent's voice and in its pauses from now on, in place of what
+    /// [`set_voice`](Self::set_voice) said.
+    pub fn set_ambience(&mut self, ambience: Option<&AmbienceSettings>) {
+        self.downlink.set_ambience(ambience);
     }
 
     /// Takes what an answer, a re-INVITE or an UPDATE settled. SSRC, sequence and timestamps go on.

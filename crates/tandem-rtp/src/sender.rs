@@ -1,11 +1,13 @@
 //! Puts what goes to the peer into RTP packets of one stream.
 
-use tandem_media::{AudioFormat, Codec, Encoder, OpusParams};
+use tandem_media::{AudioFormat, Codec, Encoder, OpusParams, Ptime};
 
 use crate::{HEADER_LEN, RtpPacket, TelephoneEvent};
 
-/// Room for a packet: 20 ms of linear PCM at 48 kHz.
-const ROOM: usize = HEADER_LEN + 1_920;
+/// The largest packet of Opus (RFC 6716 §3.2.1), and what is more than any other of ours.
+const LARGEST_OPUS: usize = 1_275;
+/// 60 ms of G.711 or G.722.
+const LONGEST_NARROW: usize = 480;
 
 /// The stream of one leg: its SSRC and sequence, and the encoder of its audio.
 #[derive(Debug)]
@@ -36,8 +38,8 @@ impl Sender {
             loss: 0.0,
             complexity: None,
             pcm: Vec::new(),
-            payload: Vec::with_capacity(ROOM),
-            packet: Vec::with_capacity(ROOM),
+            payload: Vec::new(),
+            packet: Vec::new(),
             packets: 0,
             octets: 0,
         };
@@ -130,6 +132,15 @@ impl Sender {
 
     fn begin(&mut self, codec: Codec, opus: OpusParams) {
         (self.codec, self.opus) = (codec, opus);
+        let room = match codec {
+            Codec::G711(_) | Codec::G722 => LONGEST_NARROW,
+            Codec::Opus(_) => LARGEST_OPUS,
+            Codec::L16(rate) => 2 * rate.samples_per(Ptime::MS20),
+        };
+        self.payload.clear();
+        self.payload.reserve(room);
+        self.packet.clear();
+        self.packet.reserve(HEADER_LEN + room);
         self.encoder = match codec {
             Codec::G711(_) => None,
             Codec::G722 | Codec::Opus(_) | Codec::L16(_) => Encoder::new(codec, &opus).ok(),

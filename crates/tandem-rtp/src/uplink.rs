@@ -61,8 +61,8 @@ pub(crate) struct Uplink {
     activity: VoiceActivity,
     pauses: SpeechPauses,
     /// Where digits come as tones; none where they come as telephone-events.
-    dtmf: Option<DtmfDetector>,
-    noise: Option<ComfortNoise>,
+    dtmf: Option<Box<DtmfDetector>>,
+    noise: Option<Box<ComfortNoise>>,
     feed: Feed,
     /// Hears what goes up, as it came.
     tap: Option<Box<dyn Tap>>,
@@ -186,7 +186,7 @@ impl Uplink {
     /// packets were lost, and silence for the rest.
     pub(crate) fn hear_digits(&mut self, wanted: bool) {
         if wanted != self.dtmf.is_some() {
-            self.dtmf = wanted.then(DtmfDetector::new);
+            self.dtmf = wanted.then(|| Box::new(DtmfDetector::new()));
         }
     }
 
@@ -315,7 +315,8 @@ impl Uplink {
     pub(crate) fn comfort(&mut self, payload: &[u8]) {
         self.hush();
         self.absent = Absent::Noise;
-        self.noise.get_or_insert_with(|| ComfortNoise::new(self.rate, NOISE_SEED)).set(payload);
+        let Self { noise, rate, .. } = self;
+        noise.get_or_insert_with(|| Box::new(ComfortNoise::new(*rate, NOISE_SEED))).set(payload);
     }
 
     /// Sends up what is overdue at `now`.

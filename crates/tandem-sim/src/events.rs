@@ -2,6 +2,8 @@
 //!
 //! Every choice is a byte, from a seed or from a fuzzer, so each life can be lived again. The [`Reference`] watches.
 
+mod agent;
+
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     time::{Duration, Instant},
@@ -9,14 +11,16 @@ use std::{
 
 use serde_json::{Value, json};
 use tandem_call::{
-    AgentSpec, CallMachine, CallOutcome, Capabilities, Cut, Digit, EndReason, Greeting,
-    HangupCause, Input, Interruption, ItemId, LateResults, LegCommand, LegEvent, ModelCommand,
-    ModelEvent, ModelFailure, Output, Patience, Reaction, ResponseEnd, SignalCommand, SignalEvent,
-    ToolCall, ToolCallId, ToolDeclaration, ToolOutcome, TransferKind, TransferOutcome,
-    TransferRoutes, TransferTarget, Usage,
+    CallMachine, CallOutcome, Capabilities, Cut, Digit, EndReason, FollowUp, HangupCause, Input,
+    ItemId, LegCommand, LegEvent, ModelCommand, ModelEvent, ModelFailure, Output, Patience, Prompt,
+    Reaction, ResponseEnd, SignalCommand, SignalEvent, ToolCall, ToolCallId, ToolOutcome,
+    ToolReport, TransferKind, TransferOutcome, TransferTarget, Usage, Verdict,
 };
 use tandem_media::{AudioFormat, Law, SampleRate};
 
+#[cfg(test)]
+pub(crate) use self::agent::test_agent;
+use self::agent::{SPEC_BYTES, agent};
 use crate::reference::{Reference, Step, Stimulus, Violation};
 
 /// How long each prompt lasts.
@@ -70,9 +74,6 @@ pub fn live(bytes: &[u8]) -> Result<Life, Violation> {
     Ok(Life { outcome, orders: call.orders })
 }
 
-/// Bytes that are spent on the agent.
-const SPEC_BYTES: usize = 6;
-
 /// What is to happen, byte by byte.
 struct Choices<'a>(&'a [u8]);
 
@@ -117,7 +118,8 @@ struct Call {
     absurd: bool,
     next_item: u64,
     next_tool: u64,
-    running: BTreeSet<ToolCallId>,
+    running: BTreeSet<u32>,
+    latest: u32,
     reactions: VecDeque<Input>,
     outputs: Vec<Output>,
     outcome: Option<CallOutcome>,
@@ -157,6 +159,7 @@ impl Call {
             next_item: 0,
             next_tool: 0,
             running: BTreeSet::new(),
+            latest: 0,
             reactions: VecDeque::new(),
             outputs: Vec::new(),
             outcome: None,
@@ -187,7 +190,7 @@ impl Call {
             168..=169 => Input::Leg(LegEvent::SpeechResumed),
             170..=174 => return self.caller_stops(choices),
             175..=190 => Input::Model(ModelEvent::ToolCall(self.tool_call(choices))),
-            191..=198 => self.tool_outcome(choices),
+            191..=198 => self.tool_report(choices),
             199..=201 => Input::Model(ModelEvent::ToolCancelled(self.some_tool(choices))),
             202..=208 => Input::Model(ModelEvent::Lost(ModelFailure {
                 reaction: if choices.flag() {
@@ -299,8 +302,10 @@ impl Call {
             self.next_tool += 1;
         }
         let (name, arguments) = match choices.byte() % 16 {
-            0..=5 => ("find_repair", Ok(json!({ "order": "B-17" }))),
-            6 => ("find_repair", Ok(json!({}))),
+            0..=2 => ("find_repair", Ok(json!({ "order": "B-17" }))),
+            3..=4 => ("look_up", Ok(json!({}))),
+            5 => ("book", Ok(json!({}))),
+            6 => ("note", Ok(json!({}))),
             7 => ("find_repair", Err(r#"{"order":"#.to_owned())),
             8 => ("no_such_tool", Ok(json!({}))),
             9..=10 => ("end_call", Ok(json!({ "reason": "caller_goodbye", "summary": "Talked." }))),
@@ -320,18 +325,31 @@ impl Call {
         ToolCallId(format!("call_{}", self.next_tool.saturating_sub(back)))
     }
 
-    fn tool_outcome(&mut self, choices: &mut Choices<'_>) -> Input {
-        let id = match self.running.pop_first() {
-            Some(id) if !choices.byte().is_multiple_of(8) => id,
-            _ => self.some_tool(choices),
+    /// A report of what runs, or once more of something that ran.
+    fn tool_report(&mut self, choices: &mut Choices<'_>) -> Input {
+        let number = match self.running.pop_first() {
+            Some(number) if !choices.byte().is_multiple_of(8) => number,
+            _ => self.latest.saturating_sub(u32::from(choices.byte() % 4)),
         };
-        let outcome = match choices.byte() % 5 {
-            0..=1 => ToolOutcome::Answered(json!({ "status": "ready" })),
-            2 => ToolOutcome::Failed("unreachable".into()),
-            3 => ToolOutcome::TimedOut,
+        let outcome = match choices.byte() % 8 {
+            0..=4 => ToolOutcome::Answered(json!({ "status": "ready" })),
+            5 => ToolOutcome::Failed("unreachable".into()),
+            6 => ToolOutcome::TimedOut,
             _ => ToolOutcome::Cancelled,
         };
-        Input::Tool { id, outcome }
+        let follow_up = match choices.byte() % 64 {
+            0 => FollowUp { end_call: true, ..FollowUp::default() },
+            1..=2 => FollowUp {
+                transfer: Some(TransferTarget::new(TransferKind::Queue, "support")),
+                ..FollowUp::default()
+            },
+            3 => FollowUp { verbatim: Some("It is ready.".into()), ..FollowUp::default() },
+            _ => FollowUp::default(),
+        };
+        let report = ToolReport::from(outcome);
+        let late = choices.byte().is_multiple_of(16);
+        let verdict = if late { Verdict::Late } else { report.verdict };
+        Input::Tool { number, report: ToolReport { verdict, follow_up, ..report } }
     }
 
     /// Lets `span` pass on leg and machine.
@@ -428,11 +446,12 @@ impl Call {
             {
                 self.reactions.push_back(Input::Signal(SignalEvent::HungUp { cause }));
             }
-            Output::Tool(call) => {
-                self.running.insert(call.id);
+            Output::Tool(invocation) => {
+                self.latest = invocation.number;
+                self.running.insert(invocation.number);
             }
-            Output::CancelTool(id) => {
-                self.running.remove(&id);
+            Output::CancelTool(number) => {
+                self.running.remove(&number);
             }
             Output::OpenModel { .. } => self.next_tool = 0, // Each session counts from the start.
             Output::Ended(outcome) => self.outcome = Some(*outcome),
@@ -462,60 +481,10 @@ impl Call {
     }
 }
 
-/// An agent, and flags for everything else.
-fn agent(choices: &mut Choices<'_>) -> (AgentSpec, u8) {
-    let flags = choices.byte();
-    let (greeting, limits, models) = (choices.byte(), choices.byte(), choices.byte());
-    let taste = choices.byte();
-    let drain = choices.millis([0, 500, 2_000, 10_000]);
-    let target = TransferTarget::new(TransferKind::Extension, "200");
-    let spec = AgentSpec {
-        agent_id: "reception".into(),
-        system_prompt: String::new(),
-        language: "en".into(),
-        voice: None,
-        temperature: None,
-        greeting: match greeting % 4 {
-            0 => Greeting::Silent,
-            1 => Greeting::OwnWords,
-            _ => Greeting::Exactly("Hello.".into()),
-        },
-        tools: vec![ToolDeclaration {
-            name: "find_repair".into(),
-            description: String::new(),
-            parameters: json!({ "type": "object", "required": ["order"] }),
-        }],
-        tool_timeout: Duration::from_millis(9_000),
-        late_results: if taste & 1 == 0 { LateResults::Discard } else { LateResults::Inject },
-        transfer: TransferRoutes {
-            agent: (taste & 6 != 0).then_some(target),
-            ..TransferRoutes::default()
-        },
-        transfer_timeout: Duration::from_secs(if taste & 8 == 0 { 30 } else { 4 }),
-        end_call_drain: drain,
-        end_call_cancel_on_speech: taste & 16 != 0,
-        interruption: Interruption {
-            sensitivity: [0.8, 0.0, 1.0, 0.5][usize::from(taste >> 6)],
-            reversible: limits & 8 == 0,
-            ..Interruption::default()
-        },
-        max_silence: Duration::from_secs(if limits & 1 == 0 { 10 } else { 600 }),
-        max_duration: Duration::from_secs(if limits & 6 == 0 { 30 } else { 900 }),
-        transcription: taste & 32 == 0,
-        models: (0..models % 4).map(|index| format!("model-{index}")).collect(),
-    };
-    (spec, flags)
-}
-
-/// An agent for tests, with one model.
-#[cfg(test)]
-pub(crate) fn test_agent() -> AgentSpec {
-    agent(&mut Choices(&[0, 2, 0, 1, 0, 0])).0
-}
-
 fn kind(output: &Output) -> &'static str {
     match output {
         Output::Leg(LegCommand::ClearPlayout) => "clear",
+        Output::Leg(LegCommand::Play { prompt: Prompt::Phrase(_), .. }) => "play a phrase",
         Output::Leg(LegCommand::Play { .. }) => "play",
         Output::Leg(LegCommand::Pause(_)) => "pause",
         Output::Leg(LegCommand::Duck(_)) => "duck",
@@ -553,17 +522,23 @@ mod tests {
     fn every_life_keeps_the_rules_and_ends() {
         let mut orders = BTreeMap::<_, usize>::new();
         let mut reasons = BTreeMap::<_, usize>::new();
+        let mut verdicts = BTreeMap::<_, usize>::new();
         for seed in 0..20_000 {
             let life =
-                live_seeded(seed, 25).unwrap_or_else(|broken| panic!("seed {seed}: {broken}"));
+                live_seeded(seed, 30).unwrap_or_else(|broken| panic!("seed {seed}: {broken}"));
             for (order, times) in life.orders {
                 *orders.entry(order).or_default() += times;
+            }
+            for tool in life.outcome.tools {
+                *verdicts.entry(tool.outcome).or_default() += 1;
             }
             *reasons.entry(format!("{:?}", life.outcome.end_reason)).or_default() += 1;
         }
         // Lives that never get anywhere would prove nothing.
-        assert_eq!(orders.len(), 23, "{orders:?}"); // All there are.
-        assert!(orders.values().all(|times| *times >= 50), "{orders:?}");
+        assert_eq!(orders.len(), 24, "{orders:?}"); // All there are.
+        assert!(orders.values().all(|times| *times >= 25), "{orders:?}");
+        assert_eq!(verdicts.len(), 6, "{verdicts:?}"); // All that the machine tells apart.
+        assert!(verdicts.values().all(|times| *times >= 50), "{verdicts:?}");
         assert!(reasons.len() >= 10 && reasons.values().all(|times| *times >= 20), "{reasons:?}");
     }
 

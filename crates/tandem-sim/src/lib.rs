@@ -15,6 +15,7 @@ pub mod freeswitch;
 mod gemini;
 mod network;
 mod openai;
+pub mod receiver;
 mod record;
 mod reference;
 mod scenario;

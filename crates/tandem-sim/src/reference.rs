@@ -4,25 +4,27 @@
 //! of how the machine decides. It is slower to be right and much simpler: it only counts and compares.
 
 mod interruptions;
+mod orders;
 #[cfg(test)]
 mod tests;
+mod tools;
 mod turns;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeSet, VecDeque},
     time::{Duration, Instant},
 };
 
-use self::interruptions::Heard;
+use self::{interruptions::Heard, tools::ToolWatch};
 use tandem_call::{
-    AgentSpec, Capabilities, Input, ItemId, LegCommand, LegEvent, ModelCommand, ModelEvent, Output,
-    Prompt, SignalCommand, SignalEvent, ToolCallId, ToolOutcome, TransferOutcome,
+    AgentSpec, Capabilities, Input, ItemId, LegCommand, LegEvent, ModelEvent, Output, Prompt,
+    SignalCommand, SignalEvent, TransferOutcome,
 };
 
 /// Prompts have item ids from here up.
 const FIRST_PROMPT: u64 = 1 << 62;
 
-/// A caller who waits for an answer hears something within this, again and again.
+/// A caller who waits for an answer or a tool hears something within this, again and again.
 const LONGEST_DEAD_AIR: Duration = Duration::from_secs(2);
 
 /// Sounds of the caller shorter than this ask nothing.
@@ -97,15 +99,12 @@ pub struct Reference {
     lost: bool,
     opened: Option<usize>,
     renewals: VecDeque<Instant>,
-    /// Tool calls of the present session without a result, and when one must have come, if one must.
-    calls: BTreeMap<ToolCallId, Option<Instant>>,
-    /// What the present session had executed.
-    executed: BTreeSet<ToolCallId>,
-    /// Tool calls the executor has, and until when.
-    executing: BTreeMap<ToolCallId, Instant>,
+    tools: ToolWatch,
     /// Audio that may be heard.
     queued: BTreeSet<ItemId>,
     prompts: BTreeSet<ItemId>,
+    /// Prompts that are heard to their end though the caller speaks.
+    heard_out: BTreeSet<ItemId>,
     cut: BTreeSet<ItemId>,
     answering: bool,
     /// The last words are being said. They may be taken back, so it is never certain again that they are not.
@@ -156,11 +155,10 @@ impl Reference {
             lost: false,
             opened: None,
             renewals: VecDeque::new(),
-            calls: BTreeMap::new(),
-            executed: BTreeSet::new(),
-            executing: BTreeMap::new(),
+            tools: ToolWatch::default(),
             queued: BTreeSet::new(),
             prompts: BTreeSet::new(),
+            heard_out: BTreeSet::new(),
             cut: BTreeSet::new(),
             answering: false,
             ending: false,
@@ -218,7 +216,7 @@ impl Reference {
         self.check_hush(step.now, false)?;
         self.check_tools(step.now)?;
         self.check_dead_air(step.now)?;
-        self.executing.retain(|_, deadline| *deadline > step.now);
+        self.tools.pass(step.now);
         let timeout = step.timeout.ok_or_else(|| Violation("nothing will end the call".into()))?;
         check(timeout > step.now, || "a timer is not in the future".into())
     }
@@ -227,7 +225,8 @@ impl Reference {
     pub fn finish(&self) -> Result<(), Violation> {
         check(self.ended, || "the call does not end".into())?;
         check(self.closed, || "the model was not closed".into())?;
-        check(self.executing.is_empty(), || format!("{:?} still run", self.executing))
+        let still = self.tools.executing().next();
+        check(still.is_none(), || format!("{still:?} still runs"))
     }
 
     /// The caller speaks over the agent, as the model hears it or the leg for it.
@@ -247,12 +246,17 @@ impl Reference {
             }
             _ => false,
         };
-        interrupts && self.talks(now) && self.surely_live()
+        interrupts && !self.hears_out() && self.talks(now) && self.surely_live()
     }
 
     /// Something of the agent may be heard, or is about to be.
     fn is_heard(&self) -> bool {
-        self.answering || !self.queued.is_empty()
+        self.answering || !(self.queued.is_empty() || self.hears_out())
+    }
+
+    /// There is nothing but what the caller hears to its end though he speaks.
+    fn hears_out(&self) -> bool {
+        !self.queued.is_empty() && self.queued.is_subset(&self.heard_out)
     }
 
     /// Something of the model is to be heard.
@@ -328,8 +332,11 @@ impl Reference {
                 self.owed |= asks && !(self.turn_pause.is_some() && self.ready);
             }
             Input::Signal(event) => self.take_signal_event(now, event),
-            Input::Tool { id, .. } => {
-                self.executing.remove(id);
+            Input::Tool { number, report } => {
+                self.ending |= self.tools.report(now, *number, report);
+                if self.tools.asks_transfer && !self.transferring(now) {
+                    self.promised.get_or_insert(now);
+                }
             }
             Input::Drain => self.ending = true,
             Input::Leg(_) | Input::SpeechWritten { .. } | Input::Kill { .. } => {}
@@ -367,13 +374,11 @@ impl Reference {
             {
                 self.heard.listened = Some(now);
             }
-            ModelEvent::ToolCall(call) if self.live && !self.calls.contains_key(&call.id) => {
-                let deadline = self.surely_live().then(|| now + self.spec.tool_timeout);
-                self.calls.insert(call.id.clone(), deadline);
+            ModelEvent::ToolCall(call) if self.live => {
+                let certain = self.surely_live();
+                self.tools.call(now, call, &self.spec, certain);
             }
-            ModelEvent::ToolCancelled(id) => {
-                self.calls.remove(id);
-            }
+            ModelEvent::ToolCancelled(id) => self.tools.take_back(id),
             _ => {}
         }
     }
@@ -414,20 +419,12 @@ impl Reference {
                 self.change_session();
                 Ok(())
             }
-            Output::Tool(call) => {
-                check(self.calls.contains_key(&call.id), || format!("{:?} not called", call.id))?;
-                check(self.executing.len() < 16, || "too many tools at a time".into())?;
-                let until = now + self.spec.tool_timeout;
-                let again = self.executing.insert(call.id.clone(), until).is_some();
-                let once = self.executed.insert(call.id.clone());
-                check(once && !again, || "executed twice".into())
-            }
-            Output::CancelTool(id) => {
-                check(self.executing.remove(id).is_some(), || format!("{id:?} does not run"))
-            }
-            Output::Ended(_) => {
+            Output::Tool(invocation) => self.tools.execute(now, invocation, &self.spec),
+            Output::CancelTool(number) => self.tools.cancel(*number),
+            Output::Ended(outcome) => {
                 self.ended = true;
-                check(self.closed, || "ended with an open model".into())
+                check(self.closed, || "ended with an open model".into())?;
+                self.tools.check_record(outcome)
             }
         }
     }
@@ -436,6 +433,7 @@ impl Reference {
         match command {
             LegCommand::ClearPlayout => {
                 self.queued.clear();
+                self.quiet_since = None; // He interrupts: his wait begins anew.
                 self.heeded = true;
                 self.ducked = false;
                 Ok(())
@@ -447,6 +445,9 @@ impl Reference {
                 check(item.0 >= FIRST_PROMPT, || "a prompt with an id of the model".into())?;
                 check(self.prompts.insert(*item), || "a prompt id came again".into())?;
                 self.ending |= *prompt == Prompt::Goodbye;
+                if self.is_heard_out(*prompt) {
+                    self.heard_out.insert(*item);
+                }
                 self.queued.insert(*item);
                 Ok(())
             }
@@ -493,116 +494,16 @@ impl Reference {
         Ok(())
     }
 
-    fn take_model_command(
-        &mut self,
-        step: &Step<'_>,
-        command: &ModelCommand,
-    ) -> Result<(), Violation> {
-        match command {
-            ModelCommand::Greet(_) => {
-                check(!self.greeted, || "greeted twice".into())?;
-                check(self.signalling == Signalling::Answered, || "greeted nobody".into())?;
-                check(self.live, || "a greeting by nobody".into())?;
-                self.greeted = true;
-                self.owed = true;
-                Ok(())
-            }
-            ModelCommand::Say(_) => {
-                self.owed = true;
-                check(!self.is_over() && !self.transferring(step.now), || "nobody listens".into())
-            }
-            ModelCommand::ToolResult { id, outcome } => {
-                let open = self.calls.remove(id).is_some();
-                check(open, || format!("a result nobody waits for: {id:?}"))?;
-                let cancelled = *outcome == ToolOutcome::Cancelled;
-                check(!cancelled, || "a cancelled call was answered".into())?;
-                let status = match outcome {
-                    ToolOutcome::Answered(result) => result["status"].as_str(),
-                    ToolOutcome::Failed(_) | ToolOutcome::TimedOut | ToolOutcome::Cancelled => None,
-                };
-                let ending = status == Some("ending");
-                if status == Some("transferring") {
-                    if !self.transferring(step.now) {
-                        self.promised.get_or_insert(step.now);
-                    }
-                } else {
-                    self.owed |= !ending && self.talks(step.now);
-                }
-                self.ending |= ending;
-                self.farewell |= ending;
-                self.executing.remove(id);
-                Ok(())
-            }
-            ModelCommand::Truncate { item, heard } => {
-                check(!heard.is_zero(), || "truncated to nothing".into())?;
-                self.check_cut(step.stimulus, *item, Some(*heard))
-            }
-            ModelCommand::Forget { item } => self.check_cut(step.stimulus, *item, None),
-            ModelCommand::Renew { .. } => {
-                check(!self.is_over(), || "renewed for nobody".into())?;
-                self.renewals.retain(|at| step.now.duration_since(*at) < Duration::from_secs(60));
-                self.renewals.push_back(step.now);
-                check(self.renewals.len() <= 3, || "renewed too often".into())?;
-                let alive = !self.lost;
-                self.change_session();
-                self.live = alive; // The old connection may still be heard.
-                Ok(())
-            }
-            ModelCommand::Close => {
-                self.closed = true;
-                self.live = false;
-                self.calls.clear();
-                self.signalling = Signalling::Over;
-                Ok(())
-            }
-            ModelCommand::Digits(digits) => {
-                check((1..=32).contains(&digits.len()), || format!("{} digits", digits.len()))
-            }
-            ModelCommand::Cancel => {
-                self.answering = false;
-                Ok(())
-            }
-            ModelCommand::TurnStarted { ago } => self.take_turn_started(step, *ago),
-            ModelCommand::TurnEnded => {
-                check(self.turn_open, || "the end of no turn".into())?;
-                check(self.turn_is_over(step.now), || "the caller was not silent enough".into())?;
-                self.turn_open = false;
-                self.quiet_since = None;
-                self.owed |= self.talks(step.now);
-                Ok(())
-            }
-        }
-    }
-
-    /// `item` may only be truncated or forgotten when the leg has just reported it as cut, and once.
-    fn check_cut(
-        &mut self,
-        stimulus: &Stimulus,
-        item: ItemId,
-        heard: Option<Duration>,
-    ) -> Result<(), Violation> {
-        let Stimulus::Input(Input::Leg(LegEvent::PlayoutCleared { cut })) = stimulus else {
-            return Err(Violation(format!("{item:?} was not cut")));
-        };
-        let real = cut.iter().any(|cut| {
-            cut.item == item
-                && heard.is_none_or(|heard| heard <= cut.heard && heard <= cut.received)
-        });
-        check(real, || format!("{item:?} was not cut at {heard:?}"))?;
-        check(self.truncates, || "told a model that need not be told".into())?;
-        check(self.cut.insert(item), || format!("{item:?} was cut twice"))
-    }
-
     fn check_tools(&mut self, now: Instant) -> Result<(), Violation> {
-        let late = self.calls.iter().find(|(_, deadline)| deadline.is_some_and(|at| at <= now));
         // While the call ends a model may be given up on without a sign, and its calls with it.
         let goes_on = !self.ending && self.is_in_time(now);
-        check(late.is_none() || !goes_on, || format!("{late:?} was not answered"))
+        if goes_on { self.tools.check_due(now) } else { Ok(()) }
     }
 
     /// Every gap without sound, as long as the caller waits.
     fn check_dead_air(&mut self, now: Instant) -> Result<(), Violation> {
-        let waits = self.gone || (self.owed && self.speaking.is_none() && !self.turn_open);
+        let owed = self.owed || self.tools.blocks();
+        let waits = self.gone || (owed && self.speaking.is_none() && !self.turn_open);
         let quiet = waits && self.queued.is_empty() && !self.held && self.talks(now);
         if !quiet {
             self.quiet_since = None;
@@ -613,14 +514,20 @@ impl Reference {
         check(span <= LONGEST_DEAD_AIR, || format!("{span:?} of dead air"))
     }
 
+    /// It is the filler of a tool that the caller's speech does not stop.
+    fn is_heard_out(&self, prompt: Prompt) -> bool {
+        let Prompt::Phrase(phrase) = prompt else { return false };
+        let mut tools = self.spec.tools.iter().filter(|tool| !tool.interruptible);
+        tools.any(|tool| tool.filler.is_some_and(|filler| filler.phrase == phrase))
+    }
+
     fn transferring(&self, now: Instant) -> bool {
         matches!(self.signalling, Signalling::Transferring(at) if now < at + self.spec.transfer_timeout)
     }
 
     /// The next session knows nothing of the tools and answers of this one.
     fn change_session(&mut self) {
-        self.calls.clear();
-        self.executed.clear();
+        self.tools.change_session();
         self.answering = false;
         self.turn_open = false;
         self.live = false;

@@ -14,12 +14,12 @@ use tandem_media::Codec;
 pub(crate) use screening::{Examined, Screening};
 
 use crate::{
-    DialogEvent, DialogId, OutgoingCall, SipSettings,
-    action::{Action, ClientId, Context, ServerId},
+    Consultation, DialogEvent, DialogId, OutgoingCall, SipSettings,
+    action::{Action, ClientId, Context, ServerId, Target},
     admission::Admission,
     call::Order,
     caller,
-    dialog::{Dialog, Ringing},
+    dialog::{Dialog, Planned, Ringing},
     digest::{Authenticator, Verdict},
     ids::{Ids, Secret},
     message::{Arrival, Method, Request, Response},
@@ -249,7 +249,7 @@ impl UserAgent {
             id,
             sip_call_id: request.call_id().map_err(|_| bad_request())?.to_owned(),
             source: arrival.source,
-            local: self.media_address(&arrival),
+            local: self.media_address(arrival.local),
             trusted,
             authenticated,
             from: caller::caller(&request, trusted),
@@ -355,8 +355,19 @@ impl UserAgent {
         arrival: Arrival,
         call: OutgoingCall,
     ) {
+        self.place(now, id, arrival, None, call);
+    }
+
+    fn place(
+        &mut self,
+        now: Instant,
+        id: DialogId,
+        arrival: Arrival,
+        hop: Option<Target>,
+        call: OutgoingCall,
+    ) {
         let before = self.clients;
-        match Dialog::outgoing(&mut self.context(now), id, arrival, call) {
+        match Dialog::outgoing(&mut self.context(now), id, arrival, hop, call) {
             Ok(dialog) => {
                 for client in before + 1..=self.clients {
                     self.by_client.insert(ClientId(client), id);
@@ -370,14 +381,50 @@ impl UserAgent {
         }
     }
 
+    /// Places a call beside `of`, to somebody who is to be asked whether they take its caller. Its id as for
+    /// [`Self::call`]. Returned is a call that does not go the way of `of`: its URI is to be resolved first.
+    pub(crate) fn consult(
+        &mut self,
+        now: Instant,
+        of: DialogId,
+        id: DialogId,
+        consultation: Consultation,
+    ) -> Option<OutgoingCall> {
+        let planned = match self.dialogs.get(&of) {
+            Some(dialog) => dialog.plan_consultation(&self.settings, consultation),
+            None => Err("the call is over".into()),
+        };
+        match planned {
+            Ok(Planned { call, beside: Some((arrival, hop)) }) => {
+                self.place(now, id, arrival, Some(hop), call);
+                None
+            }
+            Ok(Planned { call, beside: None }) => Some(call),
+            Err(reason) => {
+                let event = DialogEvent::Failed { status: 400, reason };
+                self.actions.push_back(Action::Event { dialog: id, event });
+                None
+            }
+        }
+    }
+
     /// Carries out an order of the exchange.
     pub(crate) fn handle_order(&mut self, now: Instant, id: DialogId, order: Order) {
+        let replaced = match &order {
+            Order::TransferTo(consulted, ..) => {
+                self.dialogs.get(consulted).and_then(Dialog::replaced)
+            }
+            _ => None,
+        };
         self.with_dialog(now, id, |dialog, cx| match order {
             Order::Progress => dialog.progress(cx),
             Order::Accept(local) => dialog.accept(cx, local),
             Order::Reject(rejection) => dialog.reject(cx, &rejection),
             Order::HangUp(cause) => dialog.hang_up(cx, cause),
             Order::Transfer(target, headers) => dialog.transfer(cx, &target, &headers),
+            Order::TransferTo(_, headers, timeout) => {
+                dialog.transfer_to(cx, replaced.as_ref(), &headers, timeout);
+            }
             Order::Hold(hold) => dialog.hold(cx, hold),
         });
     }
@@ -400,6 +447,11 @@ impl UserAgent {
                 dialog.hang_up(cx, tandem_call::HangupCause::NormalTemporaryFailure);
             });
         }
+    }
+
+    /// Whether there is this dialog, in any phase.
+    pub(crate) fn knows(&self, id: DialogId) -> bool {
+        self.dialogs.contains_key(&id)
     }
 
     /// How many dialogs there are, in any phase.

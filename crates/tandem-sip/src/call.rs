@@ -2,7 +2,11 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use tandem_call::{HangupCause, Party, SignalEvent, TransferTarget};
@@ -11,7 +15,7 @@ use tandem_rtp::MediaParams;
 use tandem_srtp::MediaSecurity;
 use tokio::sync::mpsc;
 
-use crate::{Credential, LocalSecurity};
+use crate::{Credential, LocalSecurity, Transport};
 
 /// Names one dialog of this user agent while it lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -129,6 +133,36 @@ pub struct OutgoingCall {
     pub credentials: Option<Credential>,
 }
 
+/// A call beside another one: to somebody who is asked whether they take its caller (RFC 5589 §7).
+#[derive(Debug, Clone)]
+pub struct Consultation {
+    /// Whom to call. Its URI is made as for a transfer. Where it names the other call's peer without a port, the INVITE
+    /// goes the way of that call's requests, else where the URI says.
+    pub target: TransferTarget,
+    /// Who waits: the caller in From. Without a number it is the dialled number of the other call.
+    pub caller: Party,
+    /// Our media. The address is ours towards the other call's peer; where the INVITE goes elsewhere it is replaced.
+    pub local: LocalMedia,
+    /// Further headers of the INVITE: those that a transfer may carry.
+    pub headers: Vec<(String, String)>,
+    /// Answers a 401 or 407.
+    pub credentials: Option<Credential>,
+}
+
+/// What a handle asks of the endpoint.
+#[derive(Debug)]
+pub(crate) enum Errand {
+    /// Something for the dialog of the handle.
+    Order(Order),
+    /// Place a call of this id beside it.
+    Consult(DialogId, Box<Consultation>, mpsc::Sender<DialogEvent>),
+    /// Place the call of the handle, whose peer is known now.
+    Place(Box<OutgoingCall>, Resolved, mpsc::Sender<DialogEvent>),
+}
+
+/// The peer of an outgoing call, or why there is none.
+pub(crate) type Resolved = Result<(Transport, SocketAddr), String>;
+
 /// An order to a dialog.
 #[derive(Debug, Clone)]
 pub(crate) enum Order {
@@ -137,15 +171,42 @@ pub(crate) enum Order {
     Reject(Rejection),
     HangUp(HangupCause),
     Transfer(TransferTarget, Vec<(String, String)>),
+    TransferTo(DialogId, Vec<(String, String)>, Duration),
     Hold(bool),
 }
+
+/// Events of one dialog that its owner has not looked at yet.
+pub(crate) const EVENTS: usize = 64;
 
 /// Orders to one dialog. Cheap to clone; dropping it does nothing. An order to a dialog that is over does nothing.
 #[derive(Clone)]
 pub struct DialogHandle {
     id: DialogId,
-    orders: mpsc::Sender<(DialogId, Order)>,
-    refused: Arc<std::sync::atomic::AtomicU64>,
+    desk: Desk,
+}
+
+/// Where all handles of an endpoint leave their errands.
+#[derive(Clone)]
+pub(crate) struct Desk {
+    pub(crate) errands: mpsc::Sender<(DialogId, Errand)>,
+    /// Errands that were lost because the queue was full.
+    pub(crate) lost: Arc<AtomicU64>,
+    /// The id of the next call we place.
+    pub(crate) next: Arc<AtomicU64>,
+}
+
+impl Desk {
+    /// An id for a call we place.
+    pub(crate) fn next_id(&self) -> DialogId {
+        DialogId(self.next.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn leave(&self, id: DialogId, errand: Errand) {
+        // The queue holds thousands for a task that only does arithmetic: full means it is gone or stuck.
+        if self.errands.try_send((id, errand)).is_err() {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
 }
 
 impl std::fmt::Debug for DialogHandle {
@@ -155,12 +216,8 @@ impl std::fmt::Debug for DialogHandle {
 }
 
 impl DialogHandle {
-    pub(crate) fn new(
-        id: DialogId,
-        orders: mpsc::Sender<(DialogId, Order)>,
-        refused: Arc<std::sync::atomic::AtomicU64>,
-    ) -> Self {
-        Self { id, orders, refused }
+    pub(crate) const fn new(id: DialogId, desk: Desk) -> Self {
+        Self { id, desk }
     }
 
     /// The dialog this handle is for.
@@ -194,6 +251,22 @@ impl DialogHandle {
         self.order(Order::Transfer(target, headers));
     }
 
+    /// Calls somebody who is to be asked whether they take this call's caller. Everything that happens to that call,
+    /// failure too, comes by the channel. It is a call of its own and outlives this one until it is hung up.
+    pub fn consult(&self, consultation: Consultation) -> (Self, mpsc::Receiver<DialogEvent>) {
+        let consulted = Self::new(self.desk.next_id(), self.desk.clone());
+        let (sender, events) = mpsc::channel(EVENTS);
+        let errand = Errand::Consult(consulted.id, Box::new(consultation), sender);
+        self.desk.leave(self.id, errand);
+        (consulted, events)
+    }
+
+    /// Hands the caller over to the far end of `consulted`, a call of ours that is answered, by REFER with Replaces. The
+    /// outcome comes as one [`SignalEvent::Transfer`], within `timeout`. `consulted` stays ours to hang up.
+    pub fn transfer_to(&self, consulted: &Self, headers: Vec<(String, String)>, timeout: Duration) {
+        self.order(Order::TransferTo(consulted.id, headers, timeout));
+    }
+
     /// Puts the far side on hold by re-INVITE.
     pub fn hold(&self) {
         self.order(Order::Hold(true));
@@ -205,9 +278,6 @@ impl DialogHandle {
     }
 
     fn order(&self, order: Order) {
-        // The queue holds thousands of orders for a task that only does arithmetic: full means it is gone or stuck.
-        if self.orders.try_send((self.id, order)).is_err() {
-            self.refused.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        }
+        self.desk.leave(self.id, Errand::Order(order));
     }
 }

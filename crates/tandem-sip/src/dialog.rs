@@ -1,5 +1,6 @@
 //! One dialog and the INVITE usage in it (RFC 3261 §12-15): its state, its requests, its timers.
 
+mod consultation;
 mod incoming;
 mod outgoing;
 mod replies;
@@ -14,6 +15,7 @@ use tandem_call::{HangupCause, SignalEvent, TransferOutcome, TransferTarget};
 use tandem_rtp::MediaParams;
 use tandem_srtp::MediaSecurity;
 
+pub(crate) use consultation::Planned;
 pub(crate) use incoming::{Ringing, warn};
 use outgoing::Calling;
 pub(crate) use within::{refuse_body, unsupported};
@@ -58,6 +60,8 @@ pub(crate) struct Dialog {
     local_cseq: u32,
     remote_cseq: Option<u32>,
     routes: Vec<String>,
+    /// Where the first INVITE of a call of ours goes, if that is not where its URI says.
+    first_hop: Option<Target>,
     /// Where requests go: the peer's Contact.
     target: Uri,
     contact: String,
@@ -154,6 +158,7 @@ impl Dialog {
             local_cseq: 0,
             remote_cseq: None,
             routes: Vec::new(),
+            first_hop: None,
             target: ends.target,
             contact: contact(&cx.settings.contact_user, &arrival),
             arrival,
@@ -236,22 +241,32 @@ impl Dialog {
         target: &TransferTarget,
         headers: &[(String, String)],
     ) {
+        let escaped = if cx.settings.refer_to_headers { headers } else { &[] };
+        let templates = &cx.settings.refer_templates;
+        let refer_to = refer::refer_to(templates, target, &self.target.host, escaped);
+        self.refer(cx, refer_to, headers, cx.settings.transfer_timeout);
+    }
+
+    /// Hands the caller over by REFER, if there is a Refer-To.
+    fn refer(
+        &mut self,
+        cx: &mut Context<'_>,
+        refer_to: Result<String, String>,
+        headers: &[(String, String)],
+        timeout: Duration,
+    ) {
         if self.over {
             return;
         }
-        if !matches!(self.phase, Phase::Up) {
-            return self.report_transfer(cx, refer::failed(None, "the call is not answered"));
-        }
-        if self.transfer.is_some() {
-            return self.report_transfer(cx, refer::failed(None, "another transfer is under way"));
-        }
-        let escaped = if cx.settings.refer_to_headers { headers } else { &[] };
-        let refer_to =
-            match refer::refer_to(&cx.settings.refer_templates, target, &self.target.host, escaped)
-            {
-                Ok(refer_to) => refer_to,
-                Err(reason) => return self.report_transfer(cx, refer::failed(None, &reason)),
-            };
+        let refer_to = match refer_to {
+            _ if !matches!(self.phase, Phase::Up) => Err("the call is not answered".into()),
+            _ if self.transfer.is_some() => Err("another transfer is under way".into()),
+            refer_to => refer_to,
+        };
+        let refer_to = match refer_to {
+            Ok(refer_to) => refer_to,
+            Err(reason) => return self.report_transfer(cx, refer::failed(None, &reason)),
+        };
         let mut request = self.request(cx, Method::Refer);
         request.headers.push("Refer-To", refer_to);
         request.headers.push("Referred-By", format!("<{}>", self.local.uri));
@@ -259,7 +274,7 @@ impl Dialog {
             request.headers.push(name, value);
         }
         let cseq = self.local_cseq;
-        self.transfer = Some(Transfer::new(cx.now, cseq, cx.settings.transfer_timeout));
+        self.transfer = Some(Transfer::new(cx.now, cseq, timeout));
         self.last_refer = Some(cseq);
         self.send(cx, request, Purpose::Refer);
     }
@@ -517,6 +532,9 @@ impl Dialog {
     }
 
     fn next_hop(&self) -> Target {
+        if let (Some(hop), None) = (&self.first_hop, self.remote.tag()) {
+            return hop.clone();
+        }
         let route = self
             .routes
             .first()

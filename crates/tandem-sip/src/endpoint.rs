@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tandem_call::SignalEvent;
 use tokio::{
     sync::{mpsc, oneshot},
     time::{sleep_until, timeout},
@@ -20,19 +21,17 @@ use crate::{
     OutgoingCall, Rejection, SipSettings, Transport,
     action::Action,
     agent::{Invitation, Screening, UserAgent},
-    call::Order,
+    call::{Desk, EVENTS, Errand, Order, Resolved},
     ids::{Ids, Secret},
     message::{Arrival, Message, Method, reason_phrase},
     stack::{Stack, StackEvent},
     uri::Uri,
 };
 
-/// Orders that wait for the task.
-const ORDERS: usize = 4096;
+/// Errands that wait for the task.
+const ERRANDS: usize = 4096;
 /// Calls the exchange has not looked at yet; further ones get 503.
 const INCOMING: usize = 256;
-/// Events of one dialog that its owner has not looked at yet.
-const EVENTS: usize = 64;
 /// Ids of calls we place are above those of calls that come in.
 pub(crate) const OUTGOING_IDS: u64 = 1 << 63;
 /// How long a shutdown waits for the last BYEs.
@@ -74,10 +73,11 @@ impl SipEndpoint {
         let advertised = settings.advertised;
         let (stack, events) = Stack::bind(&settings, branches).await?;
         let listeners: Arc<[Listener]> = stack.listeners().into();
-        let (orders, order_queue) = mpsc::channel(ORDERS);
-        let (requests, request_queue) = mpsc::channel(ORDERS);
+        let (errands, errand_queue) = mpsc::channel(ERRANDS);
+        let (requests, request_queue) = mpsc::channel(ERRANDS);
         let (incoming, calls) = mpsc::channel(INCOMING);
-        let orders_lost = Arc::new(AtomicU64::new(0));
+        let next = Arc::new(AtomicU64::new(OUTGOING_IDS));
+        let desk = Desk { errands, lost: Arc::default(), next };
         let shared = Arc::new(Shared::default());
         let task = Task {
             agent: UserAgent::new(Instant::now(), settings, secret),
@@ -85,14 +85,12 @@ impl SipEndpoint {
             advertised,
             incoming,
             channels: HashMap::new(),
-            orders: orders.clone(),
-            orders_lost: orders_lost.clone(),
+            desk: desk.clone(),
             events_lost: 0,
             shared: shared.clone(),
         };
-        tokio::spawn(task.run(events, order_queue, request_queue));
-        let next = Arc::new(AtomicU64::new(OUTGOING_IDS));
-        Ok((SipHandle { orders, requests, listeners, next, orders_lost, shared }, calls))
+        tokio::spawn(task.run(events, errand_queue, request_queue));
+        Ok((SipHandle { desk, requests, listeners, shared }, calls))
     }
 }
 
@@ -102,17 +100,12 @@ enum Ask {
     Shutdown(oneshot::Sender<()>),
 }
 
-/// The peer of an outgoing call, or why there is none.
-type Resolved = Result<(Transport, SocketAddr), String>;
-
 /// A running endpoint. Cheap to clone; when the last clone is gone, the endpoint closes.
 #[derive(Clone)]
 pub struct SipHandle {
-    orders: mpsc::Sender<(DialogId, Order)>,
+    desk: Desk,
     requests: mpsc::Sender<Ask>,
     listeners: Arc<[Listener]>,
-    next: Arc<AtomicU64>,
-    orders_lost: Arc<AtomicU64>,
     shared: Arc<Shared>,
 }
 
@@ -138,14 +131,14 @@ impl SipHandle {
 
     /// Places a call. Everything that happens to it, failure too, comes by the channel.
     pub fn call(&self, call: OutgoingCall) -> (DialogHandle, mpsc::Receiver<DialogEvent>) {
-        let id = DialogId(self.next.fetch_add(1, Ordering::Relaxed));
+        let id = self.desk.next_id();
         let (sender, events) = mpsc::channel(EVENTS);
         let requests = self.requests.clone();
         tokio::spawn(async move {
             let resolved = resolve(&call.uri).await;
             requests.send(Ask::Call(id, Box::new(call), resolved, sender)).await.ok();
         });
-        (DialogHandle::new(id, self.orders.clone(), self.orders_lost.clone()), events)
+        (DialogHandle::new(id, self.desk.clone()), events)
     }
 
     /// Answers INVITE and OPTIONS outside dialogs with 503 from now on, or no longer. Calls go on.
@@ -191,8 +184,7 @@ struct Task {
     advertised: Option<IpAddr>,
     incoming: mpsc::Sender<IncomingCall>,
     channels: HashMap<DialogId, Channel>,
-    orders: mpsc::Sender<(DialogId, Order)>,
-    orders_lost: Arc<AtomicU64>,
+    desk: Desk,
     events_lost: u64,
     shared: Arc<Shared>,
 }
@@ -207,7 +199,7 @@ impl Task {
     async fn run(
         mut self,
         mut events: mpsc::Receiver<StackEvent>,
-        mut orders: mpsc::Receiver<(DialogId, Order)>,
+        mut errands: mpsc::Receiver<(DialogId, Errand)>,
         mut requests: mpsc::Receiver<Ask>,
     ) {
         let mut shutdown: Option<(oneshot::Sender<()>, Instant)> = None;
@@ -221,7 +213,7 @@ impl Task {
             let next = [self.agent.poll_timeout(), closes_at].into_iter().flatten().min();
             tokio::select! {
                 Some(event) = events.recv() => self.handle_event(event).await,
-                Some((id, order)) = orders.recv() => self.agent.handle_order(Instant::now(), id, order),
+                Some((id, errand)) = errands.recv() => self.run_errand(id, errand),
                 ask = requests.recv() => match ask {
                     Some(Ask::Shutdown(done)) => {
                         self.shared.draining.store(true, Ordering::Relaxed);
@@ -286,6 +278,39 @@ impl Task {
         }
     }
 
+    fn run_errand(&mut self, id: DialogId, errand: Errand) {
+        match errand {
+            // Its peer's name is still being looked up.
+            Errand::Order(Order::HangUp(cause))
+                if self.channels.contains_key(&id) && !self.agent.knows(id) =>
+            {
+                self.tell(id, DialogEvent::Signal(SignalEvent::HungUp { cause }));
+            }
+            Errand::Order(order) => self.agent.handle_order(Instant::now(), id, order),
+            Errand::Consult(consulted, consultation, events) => {
+                self.channels.insert(consulted, Channel::new(events.clone()));
+                let Some(call) = self.agent.consult(Instant::now(), id, consulted, *consultation)
+                else {
+                    return;
+                };
+                let errands = self.desk.errands.clone();
+                tokio::spawn(async move {
+                    let resolved = resolve(&call.uri).await;
+                    let place = Errand::Place(Box::new(call), resolved, events);
+                    errands.send((consulted, place)).await.ok();
+                });
+            }
+            Errand::Place(..) if !self.channels.contains_key(&id) => {} // Hung up meanwhile.
+            Errand::Place(mut call, resolved, events) => {
+                if let Ok((transport, peer)) = &resolved {
+                    let ours = self.stack.local_towards(*transport, peer.ip(), self.advertised);
+                    call.local.address = self.agent.media_address(ours);
+                }
+                self.place_call(id, *call, resolved, events);
+            }
+        }
+    }
+
     fn place_call(
         &mut self,
         id: DialogId,
@@ -342,7 +367,7 @@ impl Task {
             headers: invitation.headers,
             offered: invitation.offered,
             events,
-            dialog: DialogHandle::new(id, self.orders.clone(), self.orders_lost.clone()),
+            dialog: DialogHandle::new(id, self.desk.clone()),
         };
         if self.incoming.try_send(call).is_err() {
             let rejection = Rejection { status: 503, reason: String::new(), retry_after: Some(1) };
@@ -371,7 +396,7 @@ impl Task {
             connections,
             door: self.agent.stats(),
             events_lost: self.events_lost,
-            orders_lost: self.orders_lost.load(Ordering::Relaxed),
+            orders_lost: self.desk.lost.load(Ordering::Relaxed),
         }
     }
 }

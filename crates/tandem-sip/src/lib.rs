@@ -28,7 +28,8 @@ pub mod uri;
 
 pub use agent::{DoorStats, Invitation};
 pub use call::{
-    DialogEvent, DialogHandle, DialogId, IncomingCall, LocalMedia, OutgoingCall, Rejection,
+    Consultation, DialogEvent, DialogHandle, DialogId, IncomingCall, LocalMedia, OutgoingCall,
+    Rejection,
 };
 pub use endpoint::{SipEndpoint, SipHandle, SipStats};
 pub use headers::Headers;

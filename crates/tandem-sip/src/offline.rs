@@ -7,13 +7,14 @@
 use std::{
     collections::{HashMap, VecDeque},
     net::SocketAddr,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use tandem_call::{HangupCause, TransferTarget};
 
 use crate::{
-    DialogEvent, DialogId, DoorStats, LocalMedia, OutgoingCall, Rejection, SipSettings, Transport,
+    Consultation, DialogEvent, DialogId, DoorStats, LocalMedia, OutgoingCall, Rejection,
+    SipSettings, Transport,
     action::{Action, ClientId, ServerId},
     agent::{Invitation, Screening, UserAgent},
     call::Order,
@@ -21,6 +22,7 @@ use crate::{
     ids::{Ids, Secret},
     message::{Arrival, Message, Method, Request, Response, reason_phrase},
     stack::{cancel_of, via},
+    uri::Uri,
 };
 
 /// What the user agent did.
@@ -167,6 +169,44 @@ impl OfflineAgent {
         headers: Vec<(String, String)>,
     ) {
         self.order(now, dialog, Order::Transfer(target, headers));
+    }
+
+    /// As [`crate::DialogHandle::consult`]. A host that is no address can't be called.
+    pub fn consult(&mut self, now: Instant, of: DialogId, consultation: Consultation) -> DialogId {
+        let id = DialogId(OUTGOING_IDS + self.calls);
+        self.calls += 1;
+        if let Some(call) = self.agent.consult(now, of, id, consultation) {
+            let peer = Uri::parse(&call.uri).ok().and_then(|uri| {
+                Some(SocketAddr::new(uri.host.parse().ok()?, uri.port.unwrap_or(5060)))
+            });
+            match peer {
+                Some(source) => {
+                    let arrival = Arrival { transport: Transport::Udp, source, local: self.local };
+                    self.agent.call(now, id, arrival, call);
+                }
+                None => self.outcomes.push_back(Outcome::Event {
+                    dialog: id,
+                    event: DialogEvent::Failed {
+                        status: 503,
+                        reason: "names are not resolved here".into(),
+                    },
+                }),
+            }
+        }
+        self.act(now);
+        id
+    }
+
+    /// As [`crate::DialogHandle::transfer_to`].
+    pub fn transfer_to(
+        &mut self,
+        now: Instant,
+        dialog: DialogId,
+        consulted: DialogId,
+        headers: Vec<(String, String)>,
+        timeout: Duration,
+    ) {
+        self.order(now, dialog, Order::TransferTo(consulted, headers, timeout));
     }
 
     /// As [`crate::DialogHandle::hold`] and [`crate::DialogHandle::resume`].

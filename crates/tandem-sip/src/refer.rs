@@ -1,11 +1,11 @@
-//! A blind transfer by REFER as its sender sees it (RFC 3515, RFC 5589 §6, RFC 7647).
+//! A transfer by REFER as its sender sees it (RFC 3515, RFC 5589, RFC 7647), blind or with Replaces (RFC 3891).
 
 use std::time::{Duration, Instant};
 
 use tandem_call::{TransferKind, TransferOutcome, TransferTarget};
 
 use crate::{
-    message::Request,
+    message::{Request, reason_phrase},
     uri::{NameAddr, Uri, escape, host_text},
 };
 
@@ -169,7 +169,11 @@ fn sipfrag(body: &[u8]) -> Option<(u16, String)> {
     let line = text.lines().map(str::trim).find(|line| !line.is_empty())?;
     let mut words = line.strip_prefix("SIP/2.0 ")?.splitn(2, ' ');
     let status = words.next()?.parse().ok().filter(|status| (100..700).contains(status))?;
-    Some((status, words.next().unwrap_or("").trim().to_owned()))
+    // FreeSWITCH writes the status a second time: "SIP/2.0 486 486".
+    let told = words.next().unwrap_or("").trim();
+    let reason =
+        if told.chars().all(|c| c.is_ascii_digit()) { reason_phrase(status) } else { told };
+    Some((status, reason.to_owned()))
 }
 
 /// The Refer-To value for `target`, with `headers` for the new call escaped into it (RFC 3515 §2.1, RFC 3261
@@ -180,6 +184,34 @@ pub(crate) fn refer_to(
     host: &str,
     headers: &[(String, String)],
 ) -> Result<String, String> {
+    Ok(with_headers(target_uri(templates, target, host)?, headers))
+}
+
+/// The Refer-To value that has the peer take the place of a dialog of ours with `target`, that dialog's Contact
+/// (RFC 5589 §7, RFC 3891 §3). `replaces` names the dialog as `target` sees it.
+pub(crate) fn refer_to_replacing(
+    target: &Uri,
+    replaces: &str,
+    headers: &[(String, String)],
+) -> String {
+    let mut uri = target.clone();
+    // First of all headers: there are peers that look for it no further.
+    uri.headers = vec![("Replaces".into(), escape(replaces, ""))];
+    with_headers(uri, headers)
+}
+
+fn with_headers(mut uri: Uri, headers: &[(String, String)]) -> String {
+    uri.headers
+        .extend(passed_on(headers).map(|(name, value)| (escape(name, ""), escape(value, ""))));
+    format!("<{uri}>")
+}
+
+/// The URI of `target`. `host` is the peer's. The error says in words what is wrong with the target.
+pub(crate) fn target_uri(
+    templates: &[(TransferKind, String)],
+    target: &TransferTarget,
+    host: &str,
+) -> Result<Uri, String> {
     let text = target.target.trim();
     if text.is_empty() || text.len() > 512 {
         return Err("the transfer target is empty or too long".into());
@@ -197,14 +229,9 @@ pub(crate) fn refer_to(
             .replace("{target}", &escape(text, "+&=$,/"))
             .replace("{host}", &host_text(host, None))
     };
-    let mut uri =
+    let uri =
         Uri::parse(&uri).map_err(|error| format!("{uri:?} is no URI to transfer to: {error}"))?;
-    if !uri.is_sip() {
-        return Err(format!("{uri} is no SIP URI"));
-    }
-    uri.headers
-        .extend(passed_on(headers).map(|(name, value)| (escape(name, ""), escape(value, ""))));
-    Ok(format!("<{uri}>"))
+    if uri.is_sip() { Ok(uri) } else { Err(format!("{uri} is no SIP URI")) }
 }
 
 /// The headers that may go along: `X-`, `P-` and User-to-User, bounded.
@@ -221,19 +248,20 @@ pub(crate) fn passed_on(headers: &[(String, String)]) -> impl Iterator<Item = (&
         .map(|(name, value)| (name.as_str(), value.as_str()))
 }
 
-/// Drops optional headers of a REFER until it takes no more than `most` bytes: the summary first, then the longest.
-pub(crate) fn shorten(refer: &mut Request, most: usize) {
-    while refer.encode().len() > most {
-        let optional = refer.headers.iter().filter(|(name, _)| {
+/// Drops optional headers of a REFER or INVITE until it takes no more than `most` bytes: the summary first, then the longest.
+pub(crate) fn shorten(request: &mut Request, most: usize) {
+    while request.encode().len() > most {
+        let optional = request.headers.iter().filter(|(name, _)| {
             name.get(..2).is_some_and(|start| start.eq_ignore_ascii_case("X-"))
         });
         let dropped = optional
             .max_by_key(|(name, value)| (name.eq_ignore_ascii_case(SUMMARY), value.len()))
             .map(|(name, _)| name.to_owned());
         let Some(name) = dropped else { return };
-        tracing::warn!(header = %name, "a REFER over UDP has no room for a header");
-        refer.headers.remove(&name);
-        if let Some(value) = refer.headers.first_mut("Refer-To")
+        let method = &request.method;
+        tracing::warn!(header = %name, %method, "a request over UDP has no room for a header");
+        request.headers.remove(&name);
+        if let Some(value) = request.headers.first_mut("Refer-To")
             && let Ok(mut target) = NameAddr::parse(value)
         {
             target.uri.headers.retain(|(escaped, _)| !escaped.eq_ignore_ascii_case(&name));
@@ -323,6 +351,16 @@ mod tests {
                 "freeswitch refuses",
                 vec![(done, "SIP/2.0 403 Forbidden\r\n")],
                 Some(failed(Some(403), "Forbidden")),
+            ),
+            (
+                "busy, as freeswitch confirms a blind transfer",
+                vec![(done, "SIP/2.0 486 486\r\n")],
+                Some(failed(Some(486), "Busy Here")),
+            ),
+            (
+                "no words for it",
+                vec![(done, "SIP/2.0 480\r\n")],
+                Some(failed(Some(480), "Temporarily Unavailable")),
             ),
             ("ringing", vec![(active, "SIP/2.0 180 Ringing")], None),
             ("no body", vec![(done, "")], None),

@@ -12,7 +12,7 @@ const BOUND: Duration = Duration::from_secs(600);
 /// Stretches of different items or formats that may wait at once.
 const MAX_STRETCHES: usize = 1024;
 /// An empty queue that has grown beyond this many bytes gives the memory back.
-const KEPT_CAPACITY: usize = 512 * 1024;
+const KEPT_CAPACITY: usize = 64 * 1024;
 /// Audio converted in one go.
 const BLOCK: Duration = Duration::from_millis(20);
 

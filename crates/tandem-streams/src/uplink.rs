@@ -112,9 +112,7 @@ impl Samples<'_> {
 impl Uplink {
     /// An uplink for a model that takes `format`; `rate` is what will most likely come.
     pub(crate) fn new(format: AudioFormat, rate: SampleRate) -> Self {
-        // A pause that a message ends just before silence was due, and the message.
-        let longest = 2 * SampleRate::Hz48000.samples_per(Ptime::nearest(60));
-        Self {
+        let mut uplink = Self {
             format,
             rate,
             channels: Channels::Mono,
@@ -127,20 +125,34 @@ impl Uplink {
             queue: FrameQueue::new(),
             carry: [0; 4],
             carried: 0,
-            pcm: Vec::with_capacity(longest),
-            wide: Vec::with_capacity(longest),
+            pcm: Vec::new(),
+            wide: Vec::new(),
             covered_until: None,
             last: BLOCK,
             usual: BLOCK,
             is_filling: false,
             surplus: 0,
-        }
+        };
+        uplink.make_room();
+        uplink
     }
 
     /// Frames are of `format` from now on.
     pub(crate) fn set_format(&mut self, format: AudioFormat) {
         self.format = format;
         self.resampler = resampler(self.rate, format);
+        self.make_room();
+    }
+
+    /// Room for a pause that a message ends just before silence was due, and for the message.
+    fn make_room(&mut self) {
+        let longest = |rate: SampleRate| 3 * rate.samples_per(Ptime::nearest(60));
+        self.pcm.clear();
+        self.pcm.reserve(longest(self.rate));
+        if let Some(resampler) = &self.resampler {
+            self.wide.clear();
+            self.wide.reserve(longest(resampler.to()));
+        }
     }
 
     pub(crate) const fn format(&self) -> AudioFormat {
@@ -176,6 +188,7 @@ impl Uplink {
             self.resampler = resampler(rate, self.format);
             self.activity.set_rate(rate);
             self.conditioner = Conditioner::new(rate, &self.voice);
+            self.make_room();
         }
         self.channels = channels;
         self.carried = 0;

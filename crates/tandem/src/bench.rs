@@ -5,7 +5,9 @@ use std::{env, fs, io, path::PathBuf, time::Duration};
 use clap::Args;
 use serde::Serialize;
 use serde_json::json;
-use tandem_load::{BenchError, BenchPlan, BenchReport, ForkReport, Phases, Target};
+use tandem_load::{
+    BenchError, BenchPlan, BenchReport, ForkReport, Phases, Target, ToolsPlan, ToolsReport,
+};
 
 use crate::terminal::Paint;
 
@@ -17,11 +19,19 @@ Examples:
   tandem bench --calls 300 --seconds 60 --json bench.json
   tandem bench --fork                   200 calls of FreeSWITCH's mod_audio_fork instead of SIP and RTP
   tandem bench --fork --burst           the same, all calls sending at once every 20 ms
+  tandem bench --tools                  1000 short calls, each with three tools whose webhooks now and then fail
 
 A daemon is started as a process of its own, with a model that runs here. Everything is on loopback: SIP calls are G.711
 all the way, forked calls are 16 kHz PCM both ways with a model that answers in 24 kHz. Latency counts from the instant
 a packet was meant to leave; the calls are spread evenly over each 20 ms, unless --burst is given. The null relay is the
-least that any bridge costs on this machine. As root, or with CAP_SYS_NICE, the measuring threads use SCHED_FIFO; the
+least that any bridge costs on this machine.
+
+With --tools each call lasts about 20 seconds and a new one begins in its place; the webhooks go to a receiver in a process
+of its own, which answers one in twenty late, never, wrongly or drop by drop. Every invocation must have exactly one outcome,
+no caller may hear more than 2.5 seconds of silence while a tool runs, and the audio is compared with the same calls
+without tools, made before and after.
+
+As root, or with CAP_SYS_NICE, the measuring threads use SCHED_FIFO; the
 daemon does not.
 
 The exit code is 1 when a target is missed, or when this machine is too busy to measure on.")]
@@ -32,6 +42,12 @@ pub struct BenchArgs {
     /// Measure forked calls of FreeSWITCH instead of SIP calls
     #[arg(long)]
     pub fork: bool,
+    /// Have the model call tools, in many short calls
+    #[arg(long, conflicts_with_all = ["fork", "seconds"])]
+    pub tools: bool,
+    /// Calls with tools, one after the other in each place [default: 1000]
+    #[arg(long, value_name = "N", requires = "tools", value_parser = clap::value_parser!(u16).range(1..=20_000))]
+    pub total: Option<u16>,
     /// Have all calls send at the same instant, as one FreeSWITCH does, instead of spread over 20 ms
     #[arg(long, requires = "fork")]
     pub burst: bool,
@@ -79,6 +95,8 @@ pub enum Measured {
     Sip(Box<BenchReport>),
     /// Forked calls.
     Forks(Box<ForkReport>),
+    /// SIP calls with tools.
+    Tools(Box<ToolsReport>),
 }
 
 impl Measured {
@@ -91,6 +109,7 @@ impl Measured {
         match self {
             Self::Sip(report) => report.targets(),
             Self::Forks(report) => report.targets(),
+            Self::Tools(report) => report.targets(),
         }
     }
 
@@ -98,6 +117,7 @@ impl Measured {
         match self {
             Self::Sip(report) => report.table(),
             Self::Forks(report) => report.table(),
+            Self::Tools(report) => report.table(),
         }
     }
 
@@ -105,6 +125,7 @@ impl Measured {
         match self {
             Self::Sip(report) => report.disturbance(),
             Self::Forks(report) => report.disturbance(),
+            Self::Tools(report) => report.disturbance(),
         }
     }
 }
@@ -119,7 +140,15 @@ pub fn run(args: &BenchArgs, progress: &dyn Fn(&str)) -> Result<Measured, BenchF
         fifo_daemon: args.fifo,
         lateness_limit: args.max_lateness.map(|limit| Duration::from_micros(limit.into())),
     };
-    let report = if args.fork {
+    let report = if args.tools {
+        let receiver = ["webhook-receiver", "--listen", "127.0.0.1:0"].map(str::to_owned).into();
+        let plan = ToolsPlan {
+            calls: args.total.unwrap_or(1_000),
+            receiver: (plan.daemon.clone(), receiver),
+            bench: plan,
+        };
+        Measured::Tools(Box::new(tandem_load::run_tools(&plan, progress)?))
+    } else if args.fork {
         let phases = if args.burst { Phases::Burst } else { Phases::Spread };
         Measured::Forks(Box::new(tandem_load::run_forks(&plan, phases, progress)?))
     } else {

@@ -1,7 +1,8 @@
-//! Tries for real what the configuration promises: listeners, ports, records, voice, models.
+//! Tries for real what the configuration promises: listeners, ports, records, voice, tools, models.
 
 mod freeswitch;
 mod recording;
+mod tools;
 
 use std::{
     collections::BTreeSet,
@@ -60,7 +61,7 @@ impl Step {
     }
 }
 
-/// Tries everything that `config` names, models only unless `offline`; each step goes to `report` when it is done.
+/// Tries everything that `config` names, models, webhooks and MCP servers only unless `offline`; each step goes to `report` when it is done.
 ///
 /// Everything that was taken is given back: ports, the test file, model sessions.
 pub async fn run(config: &Config, offline: bool, mut report: impl FnMut(Step)) {
@@ -74,7 +75,10 @@ pub async fn run(config: &Config, offline: bool, mut report: impl FnMut(Step)) {
     if let Some(beside) = &config.freeswitch {
         freeswitch::run(beside, &mut report).await;
     }
-    try_voice(config, &mut report).await;
+    let voice = Voice::open(config.voice.clone(), tokio::runtime::Handle::current());
+    try_voice(&voice, &mut report).await;
+    tools::try_phrases(config, &voice, &mut report).await;
+    tools::run(config, offline, &mut report).await;
     try_models(config, offline, &mut report).await;
 }
 
@@ -177,8 +181,7 @@ fn write_and_sync(file: &mut File) -> io::Result<()> {
     file.sync_all()
 }
 
-async fn try_voice(config: &Config, report: &mut impl FnMut(Step)) {
-    let voice = Voice::open(config.voice.clone(), tokio::runtime::Handle::current());
+async fn try_voice(voice: &Voice, report: &mut impl FnMut(Step)) {
     let tried = voice.try_engines().await;
     let speaks = tried.iter().any(|(_, spoken)| spoken.is_ok());
     for (engine, spoken) in &tried {

@@ -3,6 +3,7 @@
 mod recording;
 pub(crate) mod report;
 mod run;
+mod tools;
 
 use std::path::PathBuf;
 
@@ -19,8 +20,9 @@ use crate::{
     terminal::ColorChoice,
 };
 
-pub use recording::{DecryptArgs, InfoArgs, RecordingArgs, RecordingCommand};
+pub use recording::{DecryptArgs, InfoArgs, RecordingArgs, RecordingCommand, SweepArgs};
 pub use run::main;
+pub use tools::{ListArgs, SchemaArgs, TestArgs, ToolsArgs, ToolsCommand};
 
 const AFTER_HELP: &str = "\
 Start here:
@@ -29,6 +31,7 @@ Start here:
   tandem serve                        answer calls
   tandem route +13055551234           which agent answers, and why
   tandem call sip:200@127.0.0.1       call it from this terminal
+  tandem tools --help                 what agents may do, and a webhook that does it
   tandem freeswitch --help            an agent beside a FreeSWITCH
 
 Exit codes: 0 all is well, 1 it is not (nobody answers, a check failed), 2 the command line or the
@@ -71,7 +74,7 @@ pub struct Global {
 pub enum Command {
     /// Answer calls until told to stop
     Serve(ServeArgs),
-    /// Report every mistake in the configuration, then try ports, records, voice and models for real
+    /// Report every mistake in the configuration, then try ports, records, voice, tools and models for real
     Check(CheckArgs),
     /// Tell which agent answers a number, and why
     Route(RouteArgs),
@@ -81,10 +84,23 @@ pub enum Command {
     Demo(DemoArgs),
     /// Measure latency with many calls: RTP to the model and back, as a table
     Bench(BenchArgs),
+    /// Receive webhooks, for `bench --tools`
+    #[command(hide = true)]
+    WebhookReceiver(WebhookReceiverArgs),
     /// Put Tandem beside a FreeSWITCH: the dialplan for it
     Freeswitch(FreeswitchArgs),
-    /// Look at recordings, unseal them
+    /// Look at recordings, unseal them, delete old ones
     Recording(RecordingArgs),
+    /// List the tools of agents, try one out
+    Tools(ToolsArgs),
+}
+
+/// `tandem webhook-receiver`
+#[derive(Debug, Clone, Args)]
+pub struct WebhookReceiverArgs {
+    /// Where it listens; port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: std::net::SocketAddr,
 }
 
 /// `tandem serve`
@@ -103,12 +119,12 @@ pub struct ServeArgs {}
 #[command(after_help = "\
 Examples:
   tandem check                  all of it; models are dialled with their keys
-  tandem check --offline        without models
+  tandem check --offline        without models, webhooks and MCP servers
   tandem check --json | jq .ok  for scripts
 
 A listener that is in use fails the check: run it before `tandem serve`, not beside it.")]
 pub struct CheckArgs {
-    /// Don't dial the models
+    /// Don't reach out to models, webhooks and MCP servers
     #[arg(long)]
     pub offline: bool,
     /// Print one JSON object
@@ -326,6 +342,18 @@ mod tests {
             ("tandem recording info a.wav --json", true),
             ("tandem recording decrypt a.wav.sealed --key-file k -o b.wav", true),
             ("tandem recording decrypt a.wav.sealed", false),
+            ("tandem recording sweep recordings --keep-days 30", true),
+            ("tandem recording sweep recordings", false),
+            ("tandem tools list", true),
+            ("tandem tools list reception --offline --json", true),
+            (
+                "tandem tools test reception create_lead --args {} --from +1305 --to 200 --json",
+                true,
+            ),
+            ("tandem tools test reception", false),
+            ("tandem tools schema end_call --agent a -c x.toml", true),
+            ("tandem tools schema", false),
+            ("tandem tools", false),
             ("tandem dance", false),
         ] {
             let parsed = Cli::try_parse_from(line.split(' '));

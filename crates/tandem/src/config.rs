@@ -1,6 +1,7 @@
 //! The configuration: one TOML file, every mistake reported at once, parsed types only.
 
 mod agent;
+mod agent_tools;
 mod agents;
 mod attendant;
 mod audio;
@@ -9,16 +10,23 @@ mod freeswitch;
 mod interruption;
 mod limits;
 mod listeners;
+mod mcp;
+mod metrics;
 mod mistake;
 mod models;
 mod number_plan;
 mod numbers;
+mod offer;
 mod reader;
+mod receiver;
 mod recording;
 mod secret;
+mod sip_transfer;
 mod switch_tools;
 #[cfg(test)]
 mod tests;
+mod tool;
+mod tools;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -33,25 +41,35 @@ pub use freeswitch::{FreeswitchConfig, SwitchConfig};
 pub use limits::{Limits, RecordsConfig};
 pub(crate) use listeners::parse_codec;
 pub use listeners::{MediaConfig, listener_name};
+pub(crate) use mcp::same_server;
+pub use mcp::{McpConfig, McpTransportConfig};
+pub use metrics::MetricsConfig;
 pub(crate) use mistake::closest;
 pub use mistake::{Findings, Mistake, Severity};
 pub use models::{ATTENDANT, ModelConfig};
 pub use number_plan::{Destination, NumberPlan, NumberRoute};
 #[cfg(test)]
 pub(crate) use numbers::parse_kind;
+pub use offer::Offer;
+pub(crate) use offer::declaration;
+pub use receiver::Receiver;
 pub use recording::{AgentRecording, RecordingConfig};
 pub use secret::SecretSource;
 pub use switch_tools::SwitchTools;
 use tandem_attendant::VoiceSettings;
 use tandem_call::TransferKind;
-use tandem_exchange::Elsewhere;
+use tandem_exchange::{ConsultSettings, Elsewhere};
 use tandem_pbx::{TargetError, TransferPlan, TransferSettings};
 use tandem_sip::SipSettings;
+use tandem_tools::AddressRule;
 use toml::de::DeTable;
+pub use tool::ToolConfig;
+pub(crate) use tool::ToolKind;
+pub use tools::ToolsConfig;
 
 use self::{
-    mistake::Mistakes, models::read_models, numbers::ReadNumbers, reader::Section,
-    secret::Surroundings,
+    agent_tools::Known, mistake::Mistakes, models::read_models, numbers::ReadNumbers,
+    reader::Section, secret::Surroundings,
 };
 use crate::number::Pattern;
 
@@ -66,6 +84,8 @@ const MAX_FILE: u64 = 16 * 1024 * 1024;
 pub struct Config {
     /// SIP listeners and who may call.
     pub sip: SipSettings,
+    /// How attended transfers of SIP calls go.
+    pub consult: ConsultSettings,
     /// Addresses and ports of the audio.
     pub media: MediaConfig,
     /// Bounds.
@@ -80,6 +100,12 @@ pub struct Config {
     pub models: BTreeMap<String, ModelConfig>,
     /// Agents by their slug.
     pub agents: BTreeMap<String, Agent>,
+    /// Tools beyond those that every agent knows, and what holds for all of them.
+    pub tools: ToolsConfig,
+    /// MCP servers by their configured names.
+    pub mcp: BTreeMap<String, McpConfig>,
+    /// Where figures are given to a monitoring system, if anywhere.
+    pub metrics: Option<MetricsConfig>,
     /// FreeSWITCH beside us.
     pub freeswitch: Option<FreeswitchConfig>,
     /// The number plan. Empty only when no agent is active.
@@ -179,6 +205,7 @@ fn read_file(file: &Path) -> Result<String, ConfigError> {
 
 fn read_config(mut root: Section<'_, '_>, surroundings: &Surroundings<'_>) -> Config {
     let sip = root.section("sip").map(|section| listeners::read_sip(section, surroundings));
+    let (sip, consult) = sip.unzip();
     let media_value = root.value("media");
     let media = media_value.as_ref().and_then(|value| value.section()).map(listeners::read_media);
     let limits_value = root.value("limits");
@@ -195,19 +222,27 @@ fn read_config(mut root: Section<'_, '_>, surroundings: &Surroundings<'_>) -> Co
         .section("attendant")
         .map(|section| attendant::read_attendant(section, surroundings))
         .unwrap_or_default();
-    let agents_section = root.section("agents");
-    let controls = freeswitch.as_ref().map(|freeswitch| &freeswitch.tools);
-    let mut agents = agents_section
-        .map(|section| {
-            agents::read_agents(
-                section,
-                &models,
-                &attendant.script,
-                controls,
-                surroundings.directory,
-            )
-        })
+    let mut tools_section = root.section("tools");
+    let allow = tools_section.as_mut().map(tools::read_allow).unwrap_or_default();
+    let rule = AddressRule::new(allow.clone());
+    let mcp = root.section("mcp").map(|section| mcp::read_mcp(section, &rule, surroundings));
+    let mcp = mcp.unwrap_or_default();
+    let tools = tools_section
+        .map(|section| tools::read_tools(section, allow, &mcp, surroundings))
         .unwrap_or_default();
+    let metrics =
+        root.section("metrics").and_then(|section| metrics::read_metrics(section, surroundings));
+    let agents_section = root.section("agents");
+    let known = Known {
+        models: &models,
+        script: &attendant.script,
+        switch: freeswitch.as_ref().map(|freeswitch| &freeswitch.tools),
+        tools: &tools,
+        servers: &mcp,
+        surroundings,
+    };
+    let mut agents =
+        agents_section.map(|section| agents::read_agents(section, &known)).unwrap_or_default();
     let numbers_value = root.value("numbers");
     let numbers_section = numbers_value.as_ref().and_then(|value| value.section());
     let empty_plan = numbers_section
@@ -267,6 +302,7 @@ fn read_config(mut root: Section<'_, '_>, surroundings: &Surroundings<'_>) -> Co
     root.finish(&["api", "store", "log", "tls", "webhooks", "streams", "pbx"]);
     Config {
         sip,
+        consult: consult.unwrap_or_default(),
         media,
         limits,
         recording: recording.unwrap_or_else(|| RecordingConfig::off(surroundings)),
@@ -276,6 +312,9 @@ fn read_config(mut root: Section<'_, '_>, surroundings: &Surroundings<'_>) -> Co
         voice: attendant.voice,
         models,
         agents,
+        tools,
+        mcp,
+        metrics,
         freeswitch,
         numbers,
     }

@@ -126,7 +126,7 @@ fn complete(report: &CallReport) -> Result<(), DemoError> {
     if count("turns", &|turn| turn["barge_in_ms"].is_number()) == 0 {
         return missing("no barge-in");
     }
-    if count("tools", &|tool| tool["outcome"] == "answered") == 0 {
+    if count("tools", &|tool| tool["outcome"] == "ok") == 0 {
         return missing("no tool was carried out");
     }
     if record["end_reason"] != "caller_goodbye" {

@@ -49,13 +49,16 @@ pub fn start(
     started.map_err(|error| format!("the log could not be started: {error}"))
 }
 
-/// The SIP stack logs whole messages, numbers and names in them: only who names it gets to see them.
+/// The SIP stack and the MCP library log whole messages, numbers, names and arguments in them: only who names them gets
+/// to see those.
 fn with_quiet_stack(filter: &str) -> String {
-    if filter.contains("rsipstack") {
-        filter.to_owned()
-    } else {
-        format!("{filter},rsipstack=warn")
+    let mut filter = filter.to_owned();
+    for (name, quiet) in [("rsipstack", "warn"), ("rmcp", "error")] {
+        if !filter.contains(name) {
+            filter += &format!(",{name}={quiet}");
+        }
     }
+    filter
 }
 
 #[cfg(test)]
@@ -63,11 +66,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn raw_sip_messages_are_logged_only_on_request() {
+    fn raw_messages_are_logged_only_on_request() {
         for (filter, full) in [
-            ("info", "info,rsipstack=warn"),
-            ("debug,tandem_rtp=trace", "debug,tandem_rtp=trace,rsipstack=warn"),
-            ("info,rsipstack=info", "info,rsipstack=info"),
+            ("info", "info,rsipstack=warn,rmcp=error"),
+            ("debug,tandem_rtp=trace", "debug,tandem_rtp=trace,rsipstack=warn,rmcp=error"),
+            ("info,rsipstack=info", "info,rsipstack=info,rmcp=error"),
+            ("info,rmcp=debug", "info,rmcp=debug,rsipstack=warn"),
         ] {
             assert_eq!(with_quiet_stack(filter), full);
             assert!(EnvFilter::try_new(full).is_ok());

@@ -1,6 +1,6 @@
 //! The daemon: starts every part, reloads on SIGHUP, drains on SIGTERM.
 
-use std::{future, io, path::PathBuf, sync::Arc, thread, time::Duration};
+use std::{future, io, net::SocketAddr, path::PathBuf, sync::Arc, thread, time::Duration};
 
 use tandem_attendant::Voice;
 use tandem_call::Patience;
@@ -19,9 +19,14 @@ use crate::{
         sidecar::{Sidecar, SidecarError},
         tools::ChannelTools,
     },
+    metrics::{MetricsServer, Render},
     retention::Retention,
-    wiring::Plan,
+    tools::{EquipError, Receivers},
+    wiring::{NoRoutes, Plan},
 };
+
+/// What calls asked for at their end is still carried out so long when the daemon stops.
+const TOOLS_END: Duration = Duration::from_secs(5);
 
 /// Why the daemon did not start.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +48,17 @@ pub enum ServeError {
     /// There is no certificate for protected media.
     #[error(transparent)]
     Identity(#[from] NoIdentity),
+    /// Tools can't be carried out as they are configured.
+    #[error(transparent)]
+    Tools(#[from] EquipError),
+    /// Nobody could read the metrics.
+    #[error("metrics.listen {address}: {source}; choose another port")]
+    Metrics {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
     /// FreeSWITCH can't be served.
     #[error(transparent)]
     Freeswitch(#[from] SidecarError),
@@ -60,6 +76,9 @@ pub struct Daemon {
     retention: Retention,
     voice: Voice,
     freeswitch: Option<Sidecar>,
+    receivers: Receivers,
+    channel: ChannelTools,
+    metrics: Option<MetricsServer>,
     calls: JoinHandle<()>,
     warming: JoinHandle<()>,
     fixed: FixedSettings,
@@ -85,16 +104,25 @@ impl Daemon {
         let (beside, max_calls) = (config.freeswitch.clone(), config.limits.max_calls as usize);
         let recorder = Recorder::start(recording_threads())?;
         let retention = Retention::start(&config.recording);
-        let plan = Arc::new(Plan::new(config).with_recorder(recorder.clone()));
-        render_consents(&voice, &plan).await;
-        let warming = warm(&voice, Arc::clone(&plan));
         let allowed = beside.as_ref().map(|config| config.tools.clone()).unwrap_or_default();
-        let tools = ChannelTools::new(allowed);
-        let carried_out = Arc::new(tools.clone());
-        let exchange =
-            Exchange::start(settings, plan, voice.clone(), records.clone(), carried_out)?;
+        let channel = ChannelTools::new(allowed);
+        let receivers = Receivers::new(config.tools.in_all);
+        let metrics = config.metrics.clone();
+        let plan = ready_plan(config, &recorder, &receivers, &channel, &voice).await?;
+        let warming = warm(&voice, Arc::clone(&plan));
+        let exchange = Exchange::start(settings, plan, voice.clone(), records.clone())?;
+        let metrics = match metrics {
+            Some(config) => {
+                let failed = |source| ServeError::Metrics { address: config.listen, source };
+                let figures = figures(&exchange, &records, &receivers);
+                Some(MetricsServer::start(&config, figures).await.map_err(failed)?)
+            }
+            None => None,
+        };
         let freeswitch = match &beside {
-            Some(config) => Some(Sidecar::start(config, max_calls, exchange.clone(), tools).await?),
+            Some(config) => {
+                Some(Sidecar::start(config, max_calls, exchange.clone(), channel.clone()).await?)
+            }
             None => None,
         };
         let calls = tokio::spawn({
@@ -109,6 +137,9 @@ impl Daemon {
             retention,
             voice,
             freeswitch,
+            receivers,
+            channel,
+            metrics,
             calls,
             warming,
             fixed,
@@ -126,30 +157,38 @@ impl Daemon {
         self.freeswitch.as_ref()
     }
 
+    /// Where figures are given to a monitoring system.
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics.as_ref().map(MetricsServer::address)
+    }
+
     /// Calls that are live, or whose record is not on disk yet.
     pub fn live_calls(&self) -> usize {
         self.exchange.live_calls()
     }
 
-    /// Puts agents, models and numbers of `config` in force for new calls. The other settings stay as they are; the
-    /// keys of those that `config` changes are returned: they take effect at the next start.
+    /// Puts agents, models, tools and numbers of `config` in force for new calls, as soon as what callers may be told is
+    /// rendered. The other settings stay as they are; the keys of those that `config` changes are returned: they take
+    /// effect at the next start.
     pub fn reload(&mut self, config: Config) -> Vec<&'static str> {
         let changed = self.fixed.changed_keys(&config);
         self.retention.set(&config.recording);
         self.warming.abort(); // It must not put older routes in force later.
-        let plan = Arc::new(Plan::new(config).with_recorder(self.recorder.clone()));
-        if plan.consents().next().is_none() {
-            self.warming = warm(&self.voice, Arc::clone(&plan));
-            self.exchange.set_routes(plan);
-        } else {
-            // No call is to come before it can be told that it is recorded.
-            let (voice, exchange) = (self.voice.clone(), self.exchange.clone());
-            self.warming = tokio::spawn(async move {
-                render_consents(&voice, &plan).await;
-                exchange.set_routes(Arc::clone(&plan) as Arc<_>);
-                warm_scripts(&voice, &plan).await;
-            });
-        }
+        let (voice, exchange) = (self.voice.clone(), self.exchange.clone());
+        let (recorder, receivers) = (self.recorder.clone(), self.receivers.clone());
+        let channel = self.channel.clone();
+        self.warming = tokio::spawn(async move {
+            match ready_plan(config, &recorder, &receivers, &channel, &voice).await {
+                Ok(plan) => {
+                    exchange.set_routes(Arc::clone(&plan) as Arc<_>);
+                    tracing::info!("agents and numbers reloaded; live calls keep theirs");
+                    warm_scripts(&voice, &plan).await;
+                }
+                Err(error) => {
+                    tracing::error!("not reloaded, the old configuration stays: {error}");
+                }
+            }
+        });
         changed
     }
 
@@ -174,6 +213,13 @@ impl Daemon {
             freeswitch.stop().await;
         }
         self.calls.abort();
+        self.warming.abort();
+        let left = self.receivers.executor().idle(TOOLS_END).await;
+        if left > 0 {
+            tracing::warn!(left, "tools that calls asked for are given up");
+        }
+        self.exchange.set_routes(Arc::new(NoRoutes));
+        self.receivers.end().await;
         let waiting = self.records.stats().waiting;
         if waiting > 0 {
             tracing::error!(waiting, "call records could not be written and are lost");
@@ -204,6 +250,9 @@ pub async fn run(loaded: Loaded) -> Result<(), ServeError> {
         for address in freeswitch.outbound_addresses() {
             tracing::info!("listening for FreeSWITCH outbound event sockets on {address}");
         }
+    }
+    if let Some(address) = daemon.metrics_address() {
+        tracing::info!("listening for scrapes on http://{address}/metrics");
     }
     // A file that can't be read for long, on a share that hangs, must not keep the daemon from stopping.
     let mut reading: Option<JoinHandle<Result<Loaded, ConfigError>>> = None;
@@ -256,7 +305,6 @@ fn reload(daemon: &mut Daemon, read: Result<Loaded, ConfigError>) {
     if !changed.is_empty() {
         tracing::warn!("{} changed: these take effect at the next start", changed.join(", "));
     }
-    tracing::info!("agents and numbers reloaded; live calls keep theirs");
 }
 
 fn exchange_settings(config: &Config) -> ExchangeSettings {
@@ -274,6 +322,7 @@ fn exchange_settings(config: &Config) -> ExchangeSettings {
         media_address: config.media.address,
         media_ports: config.media.ports.clone(),
         media_timeout: config.media.timeout,
+        consult: config.consult.clone(),
         patience: Patience { answer_after: config.limits.answer_after, ..Patience::default() },
     }
 }
@@ -281,6 +330,61 @@ fn exchange_settings(config: &Config) -> ExchangeSettings {
 /// Threads that write recordings: one can do some hundred calls as WAV, some sixty as Ogg.
 fn recording_threads() -> usize {
     thread::available_parallelism().map_or(1, usize::from).div_ceil(4).min(4)
+}
+
+/// The plan of `config` with all that a call needs from its first moment.
+async fn ready_plan(
+    config: Config,
+    recorder: &Recorder,
+    receivers: &Receivers,
+    channel: &ChannelTools,
+    voice: &Voice,
+) -> Result<Arc<Plan>, EquipError> {
+    let equipment = receivers.equip(&config, channel.clone(), voice).await?;
+    let plan = Plan::new(config, equipment).with_recorder(recorder.clone());
+    // No call is to come before it can be told that it is recorded.
+    render_consents(voice, &plan).await;
+    warn_of_servers(receivers).await;
+    Ok(Arc::new(plan))
+}
+
+/// Waits a little for the MCP servers, so that the first calls have their tools.
+async fn warn_of_servers(receivers: &Receivers) {
+    for (server, ready) in receivers.servers_ready().await {
+        if let Err(away) = ready {
+            tracing::warn!(
+                server,
+                why = away.why,
+                "agents do without the tools of this MCP server until it is there"
+            );
+        }
+    }
+}
+
+/// What makes the text for a monitoring system.
+fn figures(exchange: &Exchange, records: &RecordLog, receivers: &Receivers) -> Render {
+    let (exchange, records) = (exchange.clone(), records.clone());
+    let executor = receivers.executor().clone();
+    Arc::new(move || {
+        let gauges = [
+            ("tandem_calls_live", "Calls that are not over.", exchange.live_calls()),
+            (
+                "tandem_calls_open",
+                "Calls that are live, or over and without their record on disk.",
+                exchange.open_calls(),
+            ),
+            (
+                "tandem_records_waiting",
+                "Call records that wait for the disk.",
+                records.stats().waiting,
+            ),
+        ];
+        let mut text = String::new();
+        for (name, help, value) in gauges {
+            text += &format!("# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}\n");
+        }
+        text + &executor.metrics().render()
+    })
 }
 
 /// Renders what callers are told before they are recorded. Without it their calls are not recorded.

@@ -12,6 +12,7 @@ use tandem_recording::Recorder;
 use crate::{
     config::{Agent, Config},
     routing::{self, NoRoute},
+    tools::{AgentEquipment, Equipment, ToolsOfCall},
 };
 
 /// The number plan and the agents of one configuration, ready to route calls.
@@ -20,12 +21,13 @@ pub struct Plan {
     models: HashMap<String, Arc<ModelSettings>>,
     scripts: HashMap<String, Arc<Script>>,
     consents: HashMap<String, Consent>,
+    equipment: Equipment,
     recorder: Option<Recorder>,
 }
 
 impl Plan {
-    /// The plan of `config`.
-    pub fn new(config: Config) -> Self {
+    /// The plan of `config`, whose agents carry their tools out with `equipment`.
+    pub(crate) fn new(config: Config, equipment: Equipment) -> Self {
         let models = config
             .models
             .iter()
@@ -41,7 +43,7 @@ impl Plan {
             Some((name.clone(), Consent::new(agent.language.as_str(), text)))
         });
         let consents = consents.collect();
-        Self { config, models, scripts, consents, recorder: None }
+        Self { config, models, scripts, consents, equipment, recorder: None }
     }
 
     /// The same, with somebody who records the calls that are to be recorded.
@@ -88,7 +90,11 @@ impl Routes for Plan {
             Err(why) => return Route::Nobody(why.to_string()),
         };
         let agent = route.agent;
-        let spec = agent.spec(route.number.ai_transfer.as_ref(), facts.variables);
+        let mut spec = agent.spec(route.number.ai_transfer.as_ref(), facts.variables);
+        let AgentEquipment { set, prompts, voicemail } = &self.equipment.agents[&agent.agent_id];
+        spec.voicemail_message = spec.voicemail_message.filter(|_| *voicemail);
+        let offer = set.offer();
+        agent.add_server_tools(&mut spec, &offer);
         let chain = spec
             .models
             .iter()
@@ -107,6 +113,17 @@ impl Routes for Plan {
             srtp: agent.srtp,
             audio: agent.audio.clone(),
             recording: self.recording(agent, route.number.recording),
+            tools: ToolsOfCall::new(offer, self.equipment.channel.clone()),
+            prompts: Arc::clone(prompts),
         }))
+    }
+}
+
+/// The routes of a daemon that has stopped: nobody answers, and nothing is held for anybody.
+pub(crate) struct NoRoutes;
+
+impl Routes for NoRoutes {
+    fn route(&self, _: CallFacts<'_>) -> Route {
+        Route::Nobody("the daemon has stopped".into())
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use hound::{WavSpec, WavWriter};
 
-use common::{Daemon, baresip::Baresip, installed, wait_until};
+use common::{Daemon, baresip::Baresip, caller::Caller, installed, wait_until};
 
 /// Writes what `sample` gives as a telephone WAV of ten seconds.
 fn write_wav(path: &Path, sample: impl Fn(u32) -> i16) {
@@ -35,6 +35,48 @@ fn seconds_of_sound(pcm: &[i16]) -> f64 {
         .filter(|block| block.iter().any(|sample| sample.unsigned_abs() > 330))
         .count();
     loud as f64 / 100.0
+}
+
+#[test]
+fn a_human_is_told_what_it_is_about_and_takes_the_caller_by_a_key() {
+    if !installed("baresip") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let human = folder.path().join("human.wav");
+    write_wav(&human, tone);
+    let mut human = Baresip::start("human", true, &human);
+    let daemon = Daemon::start(&format!(
+        r#"
+[agents.reception]
+greeting = ""
+transfer = {{ type = "sip", target = "sip:human@127.0.0.1:{}", mode = "attended" }}
+[numbers]
+"*" = "reception"
+"#,
+        human.port
+    ));
+    let mut caller = Caller::udp(daemon.sip);
+    let mut call = caller.connect("200");
+    caller.press(&mut call, '0');
+    human.wait_for_event("CALL_ESTABLISHED", "13055550100");
+    wait_until("the human to hear what it is about", || {
+        human.heard().first().is_some_and(|pcm| seconds_of_sound(pcm) > 2.0)
+    });
+    human.command("sndcode", "1"); // By RTP (RFC 4733).
+    let refer = caller.wait_for_request(&call, "REFER", "202 Accepted");
+    assert!(refer.header("Refer-To").contains("?Replaces="), "{refer:?}");
+    let headers = [
+        ("Event", "refer"),
+        ("Subscription-State", "terminated;reason=noresource"),
+        ("Content-Type", "message/sipfrag;version=2.0"),
+    ];
+    caller.ask(&mut call, "NOTIFY", &headers, "SIP/2.0 200 OK\r\n");
+    caller.wait_for_bye(&call);
+    human.wait_for_event("CALL_CLOSED", "13055550100");
+    let record = &daemon.wait_for_records(1)[0];
+    assert_eq!(record["transfer"]["status"], "completed", "{record}");
+    assert_eq!(record["transfer"]["mode"], "attended", "{record}");
 }
 
 #[test]

@@ -294,6 +294,16 @@ fn a_message_is_handed_to_the_tool_that_takes_it() {
                 r#"Noted. +leave_message{"caller_name":"Ana","caller_phone":"unknown","message":"[speech 1.4 s]"}"#,
             ),
             (outcome(2, ToolOutcome::TimedOut), "That failed."),
+            (
+                turn(),
+                r#"Noted. +leave_message{"caller_name":"Ana","caller_phone":"unknown","message":"[speech 1.4 s]"}"#,
+            ),
+            (result(3, json!({"status": "timeout", "message": "Not now."})), "Not now."),
+            (
+                turn(),
+                r#"Noted. +leave_message{"caller_name":"Ana","caller_phone":"unknown","message":"[speech 1.4 s]"}"#,
+            ),
+            (result(4, json!({"status": "invalid_arguments", "message": "Ask."})), "That failed."),
         ],
     );
 }

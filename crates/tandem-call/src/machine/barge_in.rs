@@ -122,6 +122,11 @@ impl BargeIn {
         std::mem::take(&mut self.unanswered)
     }
 
+    /// The leg is silent until it shows what the caller means.
+    pub(super) fn is_ducked(&self) -> bool {
+        self.ducked.is_some()
+    }
+
     /// The agent was stopped for the caller.
     pub(super) fn count_stop(&mut self) {
         self.tally.stopped += 1;
@@ -176,7 +181,9 @@ impl CallMachine {
     fn judge(&mut self, now: Instant) {
         let at_once = self.spec.interruption.patience().is_some_and(|patience| patience.is_zero());
         self.barge_in.open = true;
-        if self.spec.interruption.reversible && !at_once && self.barge_in.ducked.is_none() {
+        let heard_out = !self.playout.is_silent() && !self.playout.may_be_stopped();
+        let reversible = self.spec.interruption.reversible && !heard_out;
+        if reversible && !at_once && self.barge_in.ducked.is_none() {
             self.barge_in.ducked = Some(now);
             self.barge_in.tally.hushed += 1;
             self.emit(Output::Leg(LegCommand::Duck(true)));
@@ -244,7 +251,7 @@ impl CallMachine {
 
     /// Something of the agent is heard, or about to be.
     fn agent_speaks(&self) -> bool {
-        !self.playout.is_silent() || self.answering.running && !self.answering.cut
+        self.playout.may_be_stopped() || self.answering.running && !self.answering.cut
     }
 
     /// Nobody listens any more: what was not heard until the agent fell silent never will be.

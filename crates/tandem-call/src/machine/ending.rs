@@ -8,15 +8,23 @@ use super::{
     CallMachine, Output, Phase, SIGNALLING_PATIENCE,
     outcome::Verdict,
     timers::{Timer, after},
-    tools::{invalid, text_argument},
+    tool_results::Given,
+    tools::{required_text, text_argument},
 };
 use crate::{
-    EndReason, EndedBy, HangupCause, ItemId, ModelCommand, Prompt, SignalCommand, ToolCall,
-    ToolOutcome,
+    EndReason, EndedBy, HangupCause, ItemId, ModelCommand, PhraseId, Prompt, SignalCommand,
+    ToolCall,
 };
 
 /// An ending takes at most this long.
 const LONGEST_ENDING: Duration = Duration::from_secs(10);
+
+/// An answer for a farewell begins within this, and is heard for so long: somebody else worded what is in it.
+const FAREWELL_BEGINS: Duration = Duration::from_secs(4);
+const LONGEST_FAREWELL: Duration = Duration::from_secs(20);
+
+/// A message for an answering machine is over after this.
+const LONGEST_MESSAGE: Duration = Duration::from_secs(60);
 
 /// A goodbye that broke off is over after this much silence.
 const BROKEN_OFF: Duration = Duration::from_secs(1);
@@ -45,12 +53,16 @@ pub(super) struct Ending {
     pub(super) refuses: bool,
     /// A farewell after the result of `end_call` may still begin.
     farewell: bool,
+    /// It is waited for until then.
+    begins: Instant,
 }
 
 #[derive(Debug)]
 enum Kind {
-    /// The model called `end_call`, with or after its goodbye where it has `spoken`.
-    EndCall { called: Instant, spoken: bool },
+    /// The model called `end_call`.
+    EndCall { called: Instant },
+    /// An answering machine hears a message in `item`, since `called` at the earliest.
+    Message { called: Instant, item: ItemId },
     /// Words being said may finish until then.
     LastWords { until: Instant },
     /// Tandem says goodbye.
@@ -63,28 +75,34 @@ impl Ending {
         self.farewell = false;
     }
 
+    /// The model speaks: nothing more is waited for that is to begin. Some go on with the answer that called the tool.
+    pub(super) fn model_speaks(&mut self, now: Instant) {
+        self.begins = self.begins.min(now);
+    }
+
     /// Whether an answer that begins now may be heard.
-    pub(super) fn admits_answer(&mut self) -> bool {
+    pub(super) fn admits_answer(&mut self, now: Instant) -> bool {
         let admitted = std::mem::take(&mut self.farewell);
         self.refuses = !admitted;
+        if admitted {
+            self.begins = now;
+        }
         admitted
     }
 }
 
 impl CallMachine {
-    /// `end_call` of the model: hang-up comes `end_call_drain` after the played end of the goodbye, or after the call itself
-    /// where nothing was said, and at the latest 10 s after the call. A farewell after the result is heard where the
+    /// `end_call` of the model: hang-up comes `end_call_drain` after the played end of the goodbye and after the call itself,
+    /// whichever is later (control API 10.2.2), and at the latest 10 s after the call. A farewell after the result is heard where the
     /// model has not spoken since the caller did: one goodbye is enough.
     pub(super) fn end_call(&mut self, now: Instant, call: &ToolCall) {
-        let Some(reason) = text_argument(call, "reason") else {
-            let outcome = ToolOutcome::Answered(invalid(&["reason"]));
-            return self.answer_tool(now, call, outcome, "failed");
+        let reason = match required_text(call, "reason").and_then(reason_of) {
+            Ok(reason) => reason,
+            Err(given) => return self.answer_tool(now, call, *given),
         };
         match self.phase {
             Phase::Talking => {}
-            Phase::Ending(_) => {
-                return self.settle_tool(now, call, ending_result(), "answered");
-            }
+            Phase::Ending(_) => return self.settle_tool(now, call, is_ending()),
             Phase::LeadingOut(_) | Phase::Transferring => {
                 return self.refuse(now, call, "the caller is being transferred");
             }
@@ -93,25 +111,54 @@ impl CallMachine {
             }
             Phase::Transferred | Phase::Closing(_) | Phase::Ended => return,
         }
-        self.summary = text_argument(call, "summary").map(str::to_owned);
-        let latest = after(now, LONGEST_ENDING);
+        self.summary =
+            text_argument(call, "summary").map(|it| self.transcript.kept_of(it).to_owned());
+        if let (EndReason::VoicemailDetected, Some(message)) = (reason, self.spec.voicemail_message)
+        {
+            self.leave_message(now, message);
+            return self.settle_tool(now, call, is_ending());
+        }
         let spoken = !self.waiting.is_due();
         self.start_ending(Ending {
-            reason: match reason {
-                "caller_goodbye" => EndReason::CallerGoodbye,
-                "no_response" => EndReason::NoResponse,
-                "voicemail_detected" => EndReason::VoicemailDetected,
-                _ => EndReason::ConversationComplete,
-            },
-            kind: Kind::EndCall { called: now, spoken },
-            latest,
+            reason,
+            kind: Kind::EndCall { called: now },
+            latest: after(now, LONGEST_ENDING),
             refuses: false,
             farewell: !spoken,
+            begins: now,
         });
-        self.settle_tool(now, call, ending_result(), "answered");
+        self.settle_tool(now, call, is_ending());
         if self.caller.speaking.is_some() {
             self.watch_for_take_back(now);
         }
+    }
+
+    /// Ends the call as `end_call` does, after the answer to the result that the model just got.
+    pub(super) fn end_after_answer(&mut self, now: Instant) {
+        self.start_ending(Ending {
+            reason: EndReason::ConversationComplete,
+            kind: Kind::EndCall { called: now },
+            latest: after(now, LONGEST_FAREWELL),
+            refuses: false,
+            farewell: true,
+            begins: after(now, FAREWELL_BEGINS),
+        });
+    }
+
+    /// Ends the call when an answering machine has heard `message`, which comes after the words that wait to be heard.
+    fn leave_message(&mut self, now: Instant, message: PhraseId) {
+        if self.answering.running {
+            self.tell_model(ModelCommand::Cancel);
+        }
+        let item = self.play(now, Prompt::Phrase(message));
+        self.start_ending(Ending {
+            reason: EndReason::VoicemailDetected,
+            kind: Kind::Message { called: now, item },
+            latest: after(now, LONGEST_MESSAGE),
+            refuses: true,
+            farewell: false,
+            begins: now,
+        });
     }
 
     /// Ends the call for a reason of our own: words being said may finish, then goodbye.
@@ -126,6 +173,7 @@ impl CallMachine {
                     latest: after(now, LONGEST_ENDING),
                     refuses: false,
                     farewell: false,
+                    begins: now,
                 });
             }
             Phase::Transferring => self.overdue = Some(reason),
@@ -138,13 +186,14 @@ impl CallMachine {
         let Phase::Ending(ending) = &self.phase else { return };
         let (reason, latest, silent) = (ending.reason, ending.latest, self.playout.is_silent());
         let next = match ending.kind {
-            Kind::EndCall { called, spoken } => {
+            Kind::EndCall { called } => {
                 let played = self.last_drained_at.unwrap_or(called);
                 let quiet_since = played.max(called);
-                let said = if spoken { played } else { quiet_since };
-                let drained = after(said, self.spec.end_call_drain);
+                let drained = after(quiet_since, self.spec.end_call_drain);
                 let over = if self.answering.running {
-                    drained.max(after(quiet_since, BROKEN_OFF))
+                    drained.max(after(quiet_since.max(ending.begins), BROKEN_OFF))
+                } else if ending.farewell {
+                    drained.max(ending.begins)
                 } else {
                     drained
                 };
@@ -152,6 +201,15 @@ impl CallMachine {
                     return self.hang_up(now, reason, EndedBy::Agent);
                 }
                 if silent { over.min(latest) } else { latest }
+            }
+            Kind::Message { called, item } => {
+                let said = self.playout.get(item).is_none_or(|item| !item.queued);
+                let played = self.last_drained_at.unwrap_or(called).max(called);
+                let over = after(played, self.spec.end_call_drain);
+                if now >= latest || (said && now >= over) {
+                    return self.hang_up(now, reason, EndedBy::Agent);
+                }
+                if said { over.min(latest) } else { latest }
             }
             Kind::LastWords { until } if silent || now >= until => {
                 return self.say_goodbye(now);
@@ -232,7 +290,7 @@ impl CallMachine {
                 (SignalCommand::HangUp { cause }, Verdict { reason, by, cause })
             }
         };
-        if self.end_call_at().is_some() {
+        if self.is_ended_by_model() {
             let drained = self.last_drained_at.filter(|_| self.playout.is_silent());
             self.end_call_tail = drained.map(|drained| now.saturating_duration_since(drained));
         }
@@ -252,7 +310,7 @@ impl CallMachine {
                 self.phase = Phase::Closing(Verdict::transferred());
                 return self.finish();
             }
-            Phase::Ending(Ending { reason, kind: Kind::EndCall { .. }, .. }) => {
+            Phase::Ending(Ending { reason, .. }) if self.is_ended_by_model() => {
                 (*reason, EndedBy::Caller)
             }
             _ if lost => (EndReason::Failed, EndedBy::System),
@@ -270,7 +328,7 @@ impl CallMachine {
     pub(super) fn let_go(&mut self, now: Instant) {
         self.fail_transfer("the call ended");
         self.close_model();
-        self.cancel_tools(now);
+        self.forget_tools(now);
         self.end_barge_in(now);
         self.playout.cut_all(now);
         for item in self.playout.items() {
@@ -304,7 +362,16 @@ impl CallMachine {
         }
     }
 
-    /// When the model called `end_call`, while that is what ends the call.
+    /// The call ends because the model called `end_call`.
+    fn is_ended_by_model(&self) -> bool {
+        let Phase::Ending(ending) = &self.phase else { return false };
+        match ending.kind {
+            Kind::EndCall { .. } | Kind::Message { .. } => true,
+            Kind::LastWords { .. } | Kind::Goodbye { .. } => false,
+        }
+    }
+
+    /// When the model called `end_call`, while the caller can still take it back.
     fn end_call_at(&self) -> Option<Instant> {
         match &self.phase {
             Phase::Ending(Ending { kind: Kind::EndCall { called, .. }, .. }) => Some(*called),
@@ -321,8 +388,23 @@ impl CallMachine {
     }
 }
 
-fn ending_result() -> ToolOutcome {
-    ToolOutcome::Answered(json!({ "status": "ending" }))
+fn is_ending() -> Given {
+    Given::done(json!({ "status": "ending" }))
+}
+
+/// The reason by its name in the schema of `end_call`, or what the model is told of any other.
+fn reason_of(name: &str) -> Result<EndReason, Box<Given>> {
+    const REASONS: [(&str, EndReason); 4] = [
+        ("conversation_complete", EndReason::ConversationComplete),
+        ("caller_goodbye", EndReason::CallerGoodbye),
+        ("no_response", EndReason::NoResponse),
+        ("voicemail_detected", EndReason::VoicemailDetected),
+    ];
+    let reason = REASONS.iter().find(|(known, _)| *known == name).map(|(_, reason)| *reason);
+    reason.ok_or_else(|| {
+        let known = REASONS.map(|(known, _)| known).join(", ");
+        Box::new(Given::invalid(&[], &[format!("reason must be one of {known}")]))
+    })
 }
 
 /// What the far side reads in our BYE.

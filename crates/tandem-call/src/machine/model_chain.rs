@@ -351,7 +351,7 @@ impl CallMachine {
         self.chain.owed |= owed;
         self.chain.link = link;
         self.answering = Answering::default();
-        self.tools.change_session();
+        self.change_tool_session();
         self.timers.stop(Timer::Connect);
         self.timers.stop(Timer::Retry);
     }

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use serde_json::{Map, Value};
+
 use super::{CallMachine, Output, Phase, ledger::between};
 use crate::{
     BargeIns, EndReason, EndedBy, HangupCause, ToolRecord, TranscriptTurn, TransferRecord,
@@ -25,6 +27,8 @@ pub struct CallOutcome {
     pub transcript: Vec<TranscriptTurn>,
     /// Tool calls, in order.
     pub tools: Vec<ToolRecord>,
+    /// What receivers of tools wanted kept of the call, 8 KiB of it.
+    pub metadata: Map<String, Value>,
     /// The last transfer.
     pub transfer: Option<TransferRecord>,
     /// Latency of each turn.
@@ -83,7 +87,8 @@ impl CallMachine {
             answered: self.answered,
             summary: self.summary.take(),
             transcript,
-            tools: self.tools.records().to_vec(),
+            tools: self.tools.take_records(),
+            metadata: self.tools.take_metadata(),
             transfer: self.transfer.take(),
             turns: self.ledger.turns(self.answered),
             barge_ins: self.barge_in.tally(),

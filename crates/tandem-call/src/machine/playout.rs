@@ -19,6 +19,8 @@ pub(super) struct Item {
     pub(super) id: ItemId,
     /// What Tandem says by itself in it.
     pub(super) prompt: Option<Prompt>,
+    /// The caller's speech does not stop it, as long as it is all there is.
+    uninterruptible: bool,
     /// The session it came from, counted by the machine.
     pub(super) session: u32,
     /// Audio that came so far.
@@ -67,6 +69,18 @@ impl Playout {
         !self.items.iter().any(|item| item.queued && !item.is_prompt())
     }
 
+    /// Something waits or is being played that the caller's speech may stop.
+    pub(super) fn may_be_stopped(&self) -> bool {
+        self.items.iter().any(|item| item.queued && !item.uninterruptible)
+    }
+
+    /// Has the prompt `id` played to its end although the caller speaks.
+    pub(super) fn protect(&mut self, id: ItemId) {
+        if let Some(item) = self.get_mut(id) {
+            item.uninterruptible = true;
+        }
+    }
+
     /// The item `id`, if it is remembered.
     pub(super) fn get(&self, id: ItemId) -> Option<&Item> {
         self.items.iter().rev().find(|item| item.id == id)
@@ -86,6 +100,7 @@ impl Playout {
         self.remember(Item {
             id,
             prompt: None,
+            uninterruptible: false,
             session,
             received: duration,
             started: None,

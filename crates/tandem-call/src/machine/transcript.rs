@@ -13,6 +13,13 @@ const MOST_BYTES: usize = 512 * 1_024;
 const HISTORY_TURNS: usize = 100;
 const HISTORY_BYTES: usize = 16 * 1_024;
 
+/// What is kept of what is not to be kept.
+pub(super) const PAUSED: &str = "[paused]";
+
+/// Models write the caller's words down late, and do not say when they were said: those that come so soon behind a pause
+/// may be of it.
+const LATE_WORDS: Duration = Duration::from_secs(10);
+
 #[derive(Debug)]
 struct Entry {
     speaker: Speaker,
@@ -22,6 +29,8 @@ struct Entry {
     item: Option<ItemId>,
     /// How much of how much was heard, once that is no longer all.
     cut: Option<(Duration, Duration)>,
+    /// Its text is for the model alone.
+    paused: bool,
 }
 
 /// Both sides of the conversation, piece by piece.
@@ -31,17 +40,59 @@ pub(super) struct Transcript {
     bytes: usize,
     /// The caller's entry that further pieces belong to.
     open: Option<usize>,
+    pause: Pause,
+}
+
+/// When words are not kept.
+#[derive(Debug, Clone, Copy, Default)]
+enum Pause {
+    /// They are, and were from the beginning.
+    #[default]
+    Never,
+    /// Not now.
+    Now,
+    /// They are again since this instant; the agent's words were not up to this item.
+    Since(Instant, Option<ItemId>),
 }
 
 impl Transcript {
-    /// A piece of what the caller says in the turn that began at `start`.
-    pub(super) fn caller(&mut self, start: Instant, text: &str, last: bool) {
+    /// What is said is for the model alone from now on: neither record nor anybody else gets the words.
+    pub(super) fn pause(&mut self) {
+        self.pause = Pause::Now;
+    }
+
+    /// What is said is kept again: of the agent, behind the item `latest`.
+    pub(super) fn resume(&mut self, now: Instant, latest: Option<ItemId>) {
+        if self.is_paused() {
+            self.pause = Pause::Since(now, latest);
+        }
+    }
+
+    /// Whether what is said is not kept.
+    pub(super) const fn is_paused(&self) -> bool {
+        matches!(self.pause, Pause::Now)
+    }
+
+    /// What is kept of words that the model hands over now.
+    pub(super) const fn kept_of<'a>(&self, words: &'a str) -> &'a str {
+        if self.is_paused() { PAUSED } else { words }
+    }
+
+    /// A piece, which comes at `now`, of what the caller says in the turn that began at `start`.
+    pub(super) fn caller(&mut self, now: Instant, start: Instant, text: &str, last: bool) {
         let index = match self.open {
             Some(index) => Some(index),
             None if text.trim().is_empty() => None,
             None => self.add(Speaker::Caller, start, None),
         };
         if let Some(index) = index {
+            self.entries[index].paused |= match self.pause {
+                Pause::Never => false,
+                Pause::Now => true,
+                Pause::Since(at, _) => {
+                    start <= at || now.saturating_duration_since(at) < LATE_WORDS
+                }
+            };
             self.append(index, text);
         }
         self.open = if last { None } else { index };
@@ -63,6 +114,11 @@ impl Transcript {
             Some(index)
         });
         if let Some(index) = index {
+            self.entries[index].paused |= match self.pause {
+                Pause::Never => false,
+                Pause::Now => true,
+                Pause::Since(_, latest) => latest.is_some_and(|latest| item <= latest),
+            };
             self.append(index, text);
         }
     }
@@ -94,7 +150,7 @@ impl Transcript {
         self.in_order()
             .into_iter()
             .map(|entry| {
-                let (heard, unheard) = entry.split(playout);
+                let (heard, unheard) = entry.kept(playout);
                 TranscriptTurn {
                     role: entry.speaker,
                     text: heard.to_owned(),
@@ -106,17 +162,23 @@ impl Transcript {
             .collect()
     }
 
-    /// The conversation so far for a session that takes over: what was heard, the latest last.
+    /// The conversation so far for a session that takes over: what was heard, the latest last, also what is not kept.
     pub(super) fn history(&self, playout: &Playout) -> Vec<HistoryTurn> {
+        self.latest(|entry| entry.split(playout).0)
+    }
+
+    /// The conversation so far for anybody else.
+    pub(super) fn kept(&self, playout: &Playout) -> Vec<HistoryTurn> {
+        self.latest(|entry| entry.kept(playout).0)
+    }
+
+    fn latest<'a>(&'a self, text: impl Fn(&'a Entry) -> &'a str) -> Vec<HistoryTurn> {
         let mut bytes = 0;
         let mut turns: Vec<_> = self
             .in_order()
             .into_iter()
             .rev()
-            .map(|entry| HistoryTurn {
-                speaker: entry.speaker,
-                text: entry.split(playout).0.to_owned(),
-            })
+            .map(|entry| HistoryTurn { speaker: entry.speaker, text: text(entry).to_owned() })
             .filter(|turn| !turn.text.is_empty())
             .take(HISTORY_TURNS)
             .take_while(|turn| {
@@ -142,7 +204,8 @@ impl Transcript {
         if self.entries.len() == MOST_ENTRIES {
             return None;
         }
-        self.entries.push(Entry { speaker, text: String::new(), start, item, cut: None });
+        let text = String::new();
+        self.entries.push(Entry { speaker, text, start, item, cut: None, paused: false });
         Some(self.entries.len() - 1)
     }
 
@@ -163,6 +226,11 @@ impl Entry {
             None if self.has_no_audio(playout) => ("", text),
             None => (text, ""),
         }
+    }
+
+    /// As [`split`](Self::split), without what is not kept.
+    fn kept(&self, playout: &Playout) -> (&str, &str) {
+        if self.paused { (PAUSED, "") } else { self.split(playout) }
     }
 
     fn is_cut(&self, playout: &Playout) -> bool {
@@ -226,9 +294,9 @@ mod tests {
         let mut transcript = Transcript::default();
         transcript.agent(start + 500 * MS, ItemId(1), "Hello, ", &playout);
         transcript.agent(start + 500 * MS, ItemId(1), "Ann.", &playout);
-        transcript.caller(start, " is my", false);
-        transcript.caller(start + 700 * MS, " bike ready?", true);
-        transcript.caller(start + 900 * MS, "Hm.", true);
+        transcript.caller(start, start, " is my", false);
+        transcript.caller(start, start + 700 * MS, " bike ready?", true);
+        transcript.caller(start, start + 900 * MS, "Hm.", true);
         let turns = transcript.turns(Some(start), &playout);
         let texts: Vec<_> = turns.iter().map(|turn| (turn.text.as_str(), turn.start_ms)).collect();
         assert_eq!(texts, [("is my bike ready?", 0), ("Hello, Ann.", 500), ("Hm.", 900)]);
@@ -247,12 +315,60 @@ mod tests {
     }
 
     #[test]
+    fn words_of_a_pause_are_kept_from_all_but_the_model() {
+        const SECOND: Duration = Duration::from_secs(1);
+        let start = beginning();
+        let at = |seconds: u32| start + seconds * SECOND;
+        let mut playout = Playout::default();
+        for item in 1..=3 {
+            playout.receive(ItemId(item), SECOND, 0);
+        }
+        let mut transcript = Transcript::default();
+        transcript.caller(at(1), at(0), "I want to pay.", true);
+        transcript.agent(at(2), ItemId(1), "The number, please.", &playout);
+        transcript.caller(at(3), at(3), "It is", false);
+        transcript.pause();
+        transcript.caller(at(5), at(3), " 4111 1111", true);
+        transcript.agent(at(6), ItemId(2), "4111 1111,", &playout);
+        transcript.caller(at(8), at(7), "1111", true);
+        transcript.resume(at(9), Some(ItemId(2)));
+        transcript.agent(at(10), ItemId(2), " go on.", &playout);
+        transcript.agent(at(11), ItemId(3), "Thank you.", &playout);
+        transcript.caller(at(12), at(11), "1111", true); // Written down late.
+        transcript.caller(at(30), at(8), "expires in May", true); // And very late.
+        transcript.caller(at(31), at(29), "Goodbye.", true);
+        transcript.resume(at(32), Some(ItemId(3)));
+        transcript.caller(at(33), at(31), "Still there?", true); // It was no pause that ended.
+        transcript.cut(ItemId(2), SECOND / 2, SECOND);
+        let texts = |turns: Vec<HistoryTurn>| turns.into_iter().map(|it| it.text).collect();
+        let kept: Vec<String> = texts(transcript.kept(&playout));
+        let expected = [
+            "I want to pay.",
+            "The number, please.",
+            PAUSED,
+            PAUSED,
+            PAUSED,
+            PAUSED,
+            "Thank you.",
+            PAUSED,
+            "Goodbye.",
+            "Still there?",
+        ];
+        assert_eq!(kept, expected);
+        let turns = transcript.turns(Some(start), &playout);
+        assert!(turns.iter().map(|turn| &turn.text).eq(&kept));
+        assert!(turns.iter().all(|turn| turn.text_unheard.is_none()));
+        let told: Vec<String> = texts(transcript.history(&playout));
+        assert_eq!(told[2..4], ["It is 4111 1111", "4111"]);
+    }
+
+    #[test]
     fn a_transcript_has_bounds() {
         let start = beginning();
         let playout = Playout::default();
         let mut transcript = Transcript::default();
         for turn in 0..10_000_u32 {
-            transcript.caller(start + turn * MS, &"word ".repeat(100), true);
+            transcript.caller(start, start + turn * MS, &"word ".repeat(100), true);
         }
         assert_eq!(transcript.bytes, MOST_BYTES);
         assert!(transcript.entries.len() <= MOST_ENTRIES);

@@ -7,21 +7,22 @@ use serde_json::json;
 use super::{
     CallMachine, Output, Phase, SIGNALLING_PATIENCE,
     timers::{Timer, after},
-    tools::{invalid, text_argument},
+    tool_results::Given,
+    tools::{required_text, text_argument},
 };
 use crate::{
-    EndReason, EndedBy, SignalCommand, Speaker, ToolCall, ToolOutcome, TransferMode,
-    TransferOutcome, TransferRecord, TransferTarget,
+    EndReason, EndedBy, SignalCommand, Speaker, ToolCall, TransferMode, TransferOutcome,
+    TransferRecord, TransferTarget,
 };
 
 /// The sentence takes at most this long, from the call of the tool.
 const LONGEST_LEAD_OUT: Duration = Duration::from_secs(12);
 
-/// What somebody may take to hear what an attended transfer is about, and to decide, once they have answered.
-const ANNOUNCEMENT: Duration = Duration::from_secs(35);
-
 /// A model that calls first and speaks then begins to speak within this.
 const SPEAKS_WITHIN: Duration = Duration::from_secs(2);
+
+/// A model that has to make something of a result begins to speak within this.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(4);
 
 /// Longest header value, percent-encoded (control API, section 7), and the turns a summary is made of.
 const LONGEST_HEADER: usize = 1_000;
@@ -33,6 +34,8 @@ pub(super) struct Transfer {
     target: TransferTarget,
     reason: String,
     asked: Instant,
+    /// A model that has not spoken begins by then.
+    begins: Instant,
     /// The model has said something.
     pub(super) spoken: bool,
 }
@@ -40,14 +43,15 @@ pub(super) struct Transfer {
 impl CallMachine {
     /// `transfer_to_human` of the model (control API 10.2.1).
     pub(super) fn transfer_to_human(&mut self, now: Instant, call: &ToolCall) {
-        let Some(reason) = text_argument(call, "reason") else {
-            let outcome = ToolOutcome::Answered(invalid(&["reason"]));
-            return self.answer_tool(now, call, outcome, "failed");
+        let reason = match required_text(call, "reason") {
+            Ok(reason) => reason,
+            Err(given) => return self.answer_tool(now, call, *given),
         };
+        let reason = self.transcript.kept_of(reason);
         match self.phase {
             Phase::Talking => {}
             Phase::LeadingOut(_) | Phase::Transferring => {
-                return self.settle_tool(now, call, transferring(), "answered");
+                return self.settle_tool(now, call, transferring());
             }
             Phase::Ringing | Phase::Answering | Phase::Ending(_) => {
                 return self.refuse(now, call, "the caller cannot be transferred now");
@@ -60,27 +64,44 @@ impl CallMachine {
                 "status": "unavailable",
                 "message": "Nobody can be reached. Say so, and offer to help or to take a message."
             });
-            return self.answer_tool(now, call, ToolOutcome::Answered(result), "answered");
+            return self.answer_tool(now, call, Given::done(result));
         };
+        let department = department.map(|it| self.transcript.kept_of(it).to_owned());
+        // No answer owed: the model has spoken since the caller did.
+        let spoken = !self.waiting.is_due();
+        let begins = after(now, SPEAKS_WITHIN);
+        let reason = reason.to_owned();
+        self.lead_out(Transfer { target, reason, asked: now, begins, spoken }, department);
+        self.settle_tool(now, call, transferring());
+    }
+
+    /// Hands the caller over to `target` when the answer to the result has been heard that the model just got.
+    pub(super) fn lead_out_after_answer(
+        &mut self,
+        now: Instant,
+        target: TransferTarget,
+        reason: String,
+    ) {
+        let begins = after(now, ANSWERS_WITHIN);
+        self.lead_out(Transfer { target, reason, asked: now, begins, spoken: false }, None);
+    }
+
+    fn lead_out(&mut self, transfer: Transfer, department: Option<String>) {
         self.transfer = Some(TransferRecord {
-            target: target.clone(),
-            department: department.map(str::to_owned),
-            reason: reason.to_owned(),
+            target: transfer.target.clone(),
+            department,
+            reason: transfer.reason.clone(),
             status: "initiated",
             error: None,
         });
-        // No answer owed: the model has spoken since the caller did.
-        let spoken = !self.waiting.is_due();
-        self.phase =
-            Phase::LeadingOut(Transfer { target, reason: reason.to_owned(), asked: now, spoken });
-        self.settle_tool(now, call, transferring(), "answered");
+        self.phase = Phase::LeadingOut(transfer);
     }
 
     /// Looks whether the sentence is over, and then hands the caller over.
     pub(super) fn settle_lead_out(&mut self, now: Instant) {
         let Phase::LeadingOut(transfer) = &self.phase else { return };
         let latest = after(transfer.asked, LONGEST_LEAD_OUT);
-        let begins = after(transfer.asked, SPEAKS_WITHIN);
+        let begins = transfer.begins;
         let waits_for_words = !transfer.spoken && now < begins;
         let over = !waits_for_words && self.playout.is_silent() && !self.answering.running;
         if over || now >= latest {
@@ -167,7 +188,7 @@ impl CallMachine {
         self.timers.stop(Timer::LeadOut);
         let patience = match transfer.target.mode {
             TransferMode::Blind => self.spec.transfer_timeout,
-            TransferMode::Attended => self.spec.transfer_timeout + ANNOUNCEMENT,
+            TransferMode::Attended => self.spec.transfer_timeout + crate::ATTENDED_PATIENCE,
         };
         self.timers.start(Timer::Transfer, now, patience);
         self.update_pause();
@@ -203,8 +224,8 @@ impl CallMachine {
         if !self.spec.transcription {
             return String::new();
         }
-        let history = self.transcript.history(&self.playout);
-        let lines = history[history.len().saturating_sub(SUMMARY_TURNS)..].iter().map(|turn| {
+        let turns = self.transcript.kept(&self.playout);
+        let lines = turns[turns.len().saturating_sub(SUMMARY_TURNS)..].iter().map(|turn| {
             let speaker = match turn.speaker {
                 Speaker::Caller => "Caller",
                 Speaker::Agent => "Agent",
@@ -215,8 +236,8 @@ impl CallMachine {
     }
 }
 
-fn transferring() -> ToolOutcome {
-    ToolOutcome::Answered(json!({
+fn transferring() -> Given {
+    Given::done(json!({
         "status": "transferring",
         "message": "The caller is connected as soon as you have finished your sentence."
     }))

@@ -129,7 +129,7 @@ impl CallMachine {
             ModelEvent::Ready => self.handle_ready(now),
             ModelEvent::SpeechStarted => self.handle_model_heard_speech(now),
             ModelEvent::SpeechStopped => self.handle_model_heard_the_end(now),
-            ModelEvent::ResponseStarted => self.handle_response_started(),
+            ModelEvent::ResponseStarted => self.handle_response_started(now),
             ModelEvent::ResponseEnded(end) => self.handle_response_ended(now, &end),
             ModelEvent::CallerText { text, last } => {
                 self.judge_words(now, &text);
@@ -138,7 +138,7 @@ impl CallMachine {
                     None if text.trim().is_empty() => now,
                     None => self.caller.claim(now),
                 };
-                self.transcript.caller(start, &text, last);
+                self.transcript.caller(now, start, &text, last);
             }
             // Nobody asked for it and nobody hears it.
             ModelEvent::AgentText { item, .. }
@@ -160,10 +160,11 @@ impl CallMachine {
             return;
         }
         let begins = self.chain.is_live() && !self.answering.spoke;
-        if self.playout.receive(item, duration, self.chain.session())
-            && let Some(row) = self.ledger.audio(now, begins)
-        {
-            self.playout.set_row(item, row);
+        if self.playout.receive(item, duration, self.chain.session()) {
+            self.tools.log.speaks(item);
+            if let Some(row) = self.ledger.audio(now, begins) {
+                self.playout.set_row(item, row);
+            }
         }
         if !self.chain.is_live() {
             return; // The rest of an answer whose session is gone.
@@ -174,6 +175,9 @@ impl CallMachine {
         if let Phase::LeadingOut(transfer) = &mut self.phase {
             transfer.spoken = true;
         }
+        if let Phase::Ending(ending) = &mut self.phase {
+            ending.model_speaks(now);
+        }
     }
 
     pub(super) fn handle_playout_started(&mut self, now: Instant, item: ItemId) {
@@ -181,10 +185,14 @@ impl CallMachine {
             return;
         }
         if let Some(prompt) = self.playout.get(item).and_then(|item| item.prompt) {
-            return self.transcript.agent(now, item, prompt.text(), &self.playout);
+            if let Some(words) = self.words_of(prompt).map(str::to_owned) {
+                self.transcript.agent(now, item, &words, &self.playout);
+            }
+            return;
         }
         self.first_audio_at.get_or_insert(now);
         self.transcript.started(now, item);
+        self.tools.log.is_heard(now, item);
         if let Some(row) = self.playout.get(item).and_then(|item| item.row) {
             self.ledger.started(now, row);
         }
@@ -298,17 +306,22 @@ impl CallMachine {
 
     /// Stops what plays and what is being answered; a model that `stopped` itself need not be told.
     pub(super) fn cut_agent(&mut self, now: Instant, stopped: bool) {
-        if self.playout.is_silent() && !self.answering.running {
+        let silent = !self.playout.may_be_stopped();
+        if silent && !self.answering.running {
             return;
         }
-        let again = self.caller.cut && self.playout.is_silent();
+        let again = self.caller.cut && silent;
         if !again {
             self.barge_in.count_stop();
         }
         self.caller.cut = true;
         self.answering.cut = true;
-        self.caller.cut_at = Some(now);
-        self.clear_playout();
+        if silent && !self.playout.is_silent() && !self.barge_in.is_ducked() {
+            self.end_barge_in(now); // Words for the caller that he is to hear to their end.
+        } else {
+            self.caller.cut_at = Some(now);
+            self.clear_playout();
+        }
         if self.answering.running && !stopped {
             self.tell_model(ModelCommand::Cancel);
         }
@@ -318,10 +331,10 @@ impl CallMachine {
         }
     }
 
-    fn handle_response_started(&mut self) {
+    fn handle_response_started(&mut self, now: Instant) {
         self.answering = Answering { running: true, ..Answering::default() };
         let refused = match &mut self.phase {
-            Phase::Ending(ending) => !ending.admits_answer(),
+            Phase::Ending(ending) => !ending.admits_answer(now),
             // It answers to what the caller said before, or to what he said to show that he listens.
             Phase::Talking | Phase::LeadingOut(_) => {
                 let unasked = self.barge_in.is_answered() && !self.waiting.is_due();

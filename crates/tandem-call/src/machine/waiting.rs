@@ -1,6 +1,6 @@
 //! The caller waits for an answer: no dead air, no forgotten turn, no silent model.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{
     CallMachine, Phase,
@@ -32,20 +32,20 @@ pub(super) enum Cause {
 #[derive(Debug)]
 struct Due {
     cause: Cause,
-    /// The caller was told to wait.
-    prompted: bool,
-    /// The caller was told that there is trouble.
-    troubled: bool,
     /// The model was reminded.
     nudged: bool,
     /// The model is known to have dropped the turn.
     dropped: bool,
 }
 
-/// The answer that is owed, and for how long.
+/// The answer that is owed, and how long the caller has waited for it, or for a tool.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
     due: Option<Due>,
+    /// The caller was told to wait.
+    prompted: bool,
+    /// The caller was told that there is trouble.
+    troubled: bool,
     quiet: Stopwatch,
     ignored: Stopwatch,
     stalled: Stopwatch,
@@ -67,25 +67,21 @@ impl Waiting {
         if cause == Cause::Caller {
             // His wait begins anew. For all other causes the one he is in goes on.
             self.quiet.reset();
-            if let Some(due) = &mut self.due {
-                (due.prompted, due.troubled) = (false, false);
-            }
+            (self.prompted, self.troubled) = (false, false);
         }
         match &self.due {
             Some(due) if due.cause == cause && matches!(cause, Cause::Greeting | Cause::Lost) => {}
             Some(due) if due.cause == Cause::Lost && cause == Cause::Caller => {}
-            before => {
-                let (prompted, troubled) =
-                    before.as_ref().map_or((false, false), |due| (due.prompted, due.troubled));
-                self.due = Some(Due { cause, prompted, troubled, nudged: false, dropped: false });
+            Some(_) | None => {
+                self.due = Some(Due { cause, nudged: false, dropped: false });
                 self.ignored.reset();
             }
         }
     }
 
-    /// The answer came, or is not wanted any more.
+    /// The answer came, or is not wanted any more. How long the caller has heard nothing does not change by that.
     pub(super) fn satisfy(&mut self) {
-        *self = Self::default();
+        *self = Self { quiet: std::mem::take(&mut self.quiet), ..Self::default() };
     }
 
     /// The model gave a sign of life.
@@ -113,23 +109,33 @@ impl CallMachine {
             && !self.tools.runs_any()
             && self.playout.agent_is_silent();
         let speaks = self.caller.speaking.is_some() || self.turn_is_open();
+        let runs = self.tools.runs_any();
         let waiting = &mut self.waiting;
-        let Some(due) = &waiting.due else {
-            waiting.satisfy();
+        if waiting.due.is_none() && !runs {
+            *waiting = Waiting::default();
             for timer in [Timer::DeadAir, Timer::Nudge, Timer::Stall] {
                 self.timers.stop(timer);
             }
             return;
-        };
+        }
         // Nobody listens to the caller while the model is gone, so he may be spoken to.
-        let open = open && (!speaks || due.cause == Cause::Lost);
+        let lost = waiting.due.as_ref().is_some_and(|due| due.cause == Cause::Lost);
+        let open = open && (!speaks || lost);
         waiting.quiet.hold(now, open && silent);
-        waiting.ignored.hold(now, open && forgotten && !due.nudged);
+        let reminded = waiting.due.as_ref().is_none_or(|due| due.nudged);
+        waiting.ignored.hold(now, open && forgotten && !reminded);
         // While he hears the agent he does not wait, however long the model has said nothing.
         let listening = !self.playout.agent_is_silent();
-        waiting.stalled.gather(now, open && !listening && !self.tools.runs_any());
-        let gap = if due.prompted { patience.dead_air_again } else { patience.dead_air };
-        self.timers.set(Timer::DeadAir, waiting.quiet.shows(gap));
+        let owed = waiting.due.is_some();
+        waiting.stalled.gather(now, owed && open && !listening && !runs);
+        let gap = if waiting.prompted { patience.dead_air_again } else { patience.dead_air };
+        let quiet = waiting.quiet.shows(Duration::ZERO);
+        let filler = quiet.and_then(|since| self.tools.filler_due(since));
+        let dead_air = match filler {
+            Some(at) => waiting.quiet.shows(patience.dead_air_again).map(|latest| at.min(latest)),
+            None => waiting.quiet.shows(gap),
+        };
+        self.timers.set(Timer::DeadAir, dead_air);
         self.timers.set(Timer::Nudge, waiting.ignored.shows(patience.nudge));
         self.timers.set(Timer::Stall, waiting.stalled.shows(patience.stall));
     }
@@ -144,16 +150,22 @@ impl CallMachine {
         }
     }
 
-    /// The caller has waited in silence for long enough: a word. Of a model that is gone, or has said nothing at all for
-    /// long enough to be reminded, he is told that there is trouble, once.
+    /// The caller has waited in silence for long enough: a word, of the tool that runs where it has some. Of a model that is
+    /// gone, or has said nothing at all for long enough to be reminded, he is told that there is trouble, once.
     pub(super) fn break_the_silence(&mut self, now: Instant) {
-        let stalled = self.waiting.stalled.shows(self.patience.nudge).is_some_and(|at| at <= now);
-        if let Some(due) = &mut self.waiting.due {
-            let trouble = !due.troubled && (stalled || due.cause == Cause::Lost);
-            due.prompted = true;
-            due.troubled |= trouble;
-            self.play(now, if trouble { Prompt::Trouble } else { Prompt::OneMoment });
+        self.waiting.prompted = true;
+        if let Some((phrase, interruptible)) = self.tools.take_filler() {
+            let item = self.play(now, Prompt::Phrase(phrase));
+            if !interruptible {
+                self.playout.protect(item);
+            }
+            return;
         }
+        let stalled = self.waiting.stalled.shows(self.patience.nudge).is_some_and(|at| at <= now);
+        let trouble =
+            !self.waiting.troubled && (stalled || self.waiting.cause() == Some(Cause::Lost));
+        self.waiting.troubled |= trouble;
+        self.play(now, if trouble { Prompt::Trouble } else { Prompt::OneMoment });
     }
 
     /// The model dropped the caller's turn: reminds it, once.

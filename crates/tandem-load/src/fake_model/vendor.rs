@@ -7,6 +7,7 @@ use std::{
 
 use base64_simd::{AsOut, STANDARD};
 use memchr::memmem;
+use serde_json::{Value, json};
 
 use crate::marker::{FRAME, Marker, Way, tone, tone_samples};
 
@@ -26,11 +27,19 @@ pub(crate) enum Vendor {
 }
 
 /// The messages of one answer.
-pub(super) struct Answer {
-    pub(super) before: Vec<String>,
+pub(crate) struct Answer {
+    pub(crate) before: Vec<String>,
     /// All its audio at once, as models send it.
-    pub(super) audio: String,
-    pub(super) after: Vec<String>,
+    pub(crate) audio: String,
+    pub(crate) after: Vec<String>,
+}
+
+/// A tool that an answer of OpenAI calls.
+pub(crate) struct FunctionCall {
+    pub(crate) call_id: String,
+    pub(crate) name: &'static str,
+    /// JSON.
+    pub(crate) arguments: String,
 }
 
 impl Vendor {
@@ -43,7 +52,7 @@ impl Vendor {
     }
 
     /// Whether `message` is to be answered by the greeting.
-    pub(super) fn is_setup(self, message: &[u8]) -> bool {
+    pub(crate) fn is_setup(self, message: &[u8]) -> bool {
         let key: &[u8] = match self {
             Self::OpenAi => b"\"session.update\"",
             Self::Gemini => b"\"setup\"",
@@ -52,7 +61,7 @@ impl Vendor {
     }
 
     /// After these the caller's audio comes.
-    pub(super) const fn greeting(self) -> &'static [&'static str] {
+    pub(crate) const fn greeting(self) -> &'static [&'static str] {
         match self {
             Self::OpenAi => &[
                 r#"{"type":"session.created","session":{}}"#,
@@ -63,7 +72,7 @@ impl Vendor {
     }
 
     /// Adds the frames of a caller's audio in `message` to `arrivals`; false when it is no such message.
-    pub(super) fn hear(
+    pub(crate) fn hear(
         self,
         message: &[u8],
         at: Instant,
@@ -89,7 +98,7 @@ impl Vendor {
     /// The messages of `turn`.
     pub(super) fn answer(self, turn: Marker) -> Answer {
         match self {
-            Self::OpenAi => openai_answer(turn),
+            Self::OpenAi => openai_answer(turn, ANSWER_FRAMES, &[]),
             Self::Gemini => Answer {
                 before: Vec::new(),
                 audio: GEMINI_AUDIO.clone(),
@@ -114,31 +123,60 @@ fn carried_audio<'a>(
     STANDARD.decode(base64, decoded.as_mut_slice().as_out()).ok().map(|audio| &*audio)
 }
 
-fn openai_answer(turn: Marker) -> Answer {
+/// An answer of so many frames that calls tools behind its words.
+pub(crate) fn openai_answer(turn: Marker, frames: usize, calls: &[FunctionCall]) -> Answer {
     let name = format!("{}_{}", turn.call, turn.number);
-    let item =
-        format!(r#"{{"id":"item_{name}","type":"message","role":"assistant","content":[]}}"#);
-    let event = |kind: &str, rest: &str| format!(r#"{{"type":"{kind}",{rest}}}"#);
-    let created =
-        format!(r#""response":{{"id":"resp_{name}","status":"in_progress","output":[]}}"#);
-    let added = format!(r#""response_id":"resp_{name}","output_index":0,"item":{item}"#);
-    let delta = format!(
-        r#""response_id":"resp_{name}","item_id":"item_{name}","output_index":0,"content_index":0,"delta":"{}""#,
-        STANDARD.encode_to_string(marked_frames(turn)),
+    let response = format!("resp_{name}");
+    let event = |kind: &str, index: usize, mut rest: Value| {
+        rest["type"] = kind.into();
+        rest["response_id"] = response.as_str().into();
+        rest["output_index"] = index.into();
+        rest.to_string()
+    };
+    let whole = |kind: &str, status: &str| {
+        json!({ "type": kind, "response": { "id": response, "status": status, "output": [] } })
+            .to_string()
+    };
+    let item = format!("item_{name}");
+    let message = json!({
+        "item": { "id": item, "type": "message", "role": "assistant", "content": [] },
+    });
+    // By hand: the audio is long, and whoever looks for it knows the place.
+    let audio = format!(
+        r#"{{"type":"response.output_audio.delta","response_id":"{response}","item_id":"{item}","output_index":0,"content_index":0,"delta":"{}"}}"#,
+        STANDARD.encode_to_string(marked_frames(turn, frames)),
     );
-    let done = format!(r#""response":{{"id":"resp_{name}","status":"completed","output":[]}}"#);
+    let mut after = vec![event("response.output_item.done", 0, message.clone())];
+    for (index, call) in (1..).zip(calls) {
+        let FunctionCall { call_id, name, arguments } = call;
+        let stated = |status: &str, arguments: &str| {
+            json!({ "item": {
+                "id": format!("{item}_{index}"), "type": "function_call", "status": status,
+                "call_id": call_id, "name": name, "arguments": arguments,
+            } })
+        };
+        let written = json!({
+            "item_id": format!("{item}_{index}"), "call_id": call_id, "name": name, "arguments": arguments,
+        });
+        after.extend([
+            event("response.output_item.added", index, stated("in_progress", "")),
+            event("response.function_call_arguments.done", index, written),
+            event("response.output_item.done", index, stated("completed", arguments)),
+        ]);
+    }
+    after.push(whole("response.done", "completed"));
     Answer {
         before: vec![
-            event("response.created", &created),
-            event("response.output_item.added", &added),
+            whole("response.created", "in_progress"),
+            event("response.output_item.added", 0, message),
         ],
-        audio: event("response.output_audio.delta", &delta),
-        after: vec![event("response.output_item.done", &added), event("response.done", &done)],
+        audio,
+        after,
     }
 }
 
-fn marked_frames(turn: Marker) -> Vec<u8> {
-    let mut audio = tone(ANSWER_FRAMES * FRAME);
+fn marked_frames(turn: Marker, frames: usize) -> Vec<u8> {
+    let mut audio = tone(frames * FRAME);
     for (number, frame) in (0..).zip(audio.chunks_exact_mut(FRAME)) {
         Marker { frame: number, ..turn }.write(Way::Down, frame);
     }
@@ -210,9 +248,31 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_calls_its_tools_behind_its_words() {
+        let call = |number: u16| FunctionCall {
+            call_id: format!("call_{number}"),
+            name: "find_order",
+            arguments: r#"{"order":"B-17"}"#.into(),
+        };
+        let answer = openai_answer(Marker { call: 1, number: 2, frame: 0 }, 5, &[call(7), call(8)]);
+        let after: Vec<Value> =
+            answer.after.iter().map(|text| serde_json::from_str(text).unwrap()).collect();
+        let done: Vec<&Value> = after
+            .iter()
+            .filter(|event| event["item"]["status"] == "completed")
+            .map(|event| &event["item"])
+            .collect();
+        assert_eq!([&done[0]["call_id"], &done[1]["call_id"]], ["call_7", "call_8"]);
+        assert_eq!(done[1]["arguments"], r#"{"order":"B-17"}"#);
+        assert_eq!(after.last().unwrap()["response"]["status"], "completed");
+        let audio: Value = serde_json::from_str(&answer.audio).unwrap();
+        assert_eq!(audio["response_id"], after[0]["response_id"]);
+    }
+
+    #[test]
     fn every_frame_of_an_answer_has_its_number() {
         let turn = Marker { call: 1, number: 2, frame: 0 };
-        let audio = marked_frames(turn);
+        let audio = marked_frames(turn, ANSWER_FRAMES);
         let frames: Vec<_> =
             audio.chunks(FRAME).map(|frame| Marker::read(Way::Down, frame)).collect();
         let expected: Vec<_> = (0..10).map(|frame| Some(Marker { frame, ..turn })).collect();

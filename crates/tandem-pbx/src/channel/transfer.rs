@@ -7,10 +7,10 @@
 
 use std::time::{Duration, Instant};
 
-use tandem_call::{SignalEvent, TransferOutcome, TransferTarget};
+use tandem_call::{SignalEvent, TransferOutcome, TransferTarget, transfer_announcement};
 
 use super::{
-    Channel, ChannelNote, ChannelOrder, Purpose, after, announcement, causes,
+    Channel, ChannelNote, ChannelOrder, Purpose, after, causes,
     legs::{Leg, PARK_TIMEOUT},
     transfer_plan::Reach,
 };
@@ -204,7 +204,7 @@ impl Channel {
         if !transfer.attended {
             return self.bridge_target(now);
         }
-        let text = announcement::text(&self.settings.transfers.announcement, &transfer.headers);
+        let text = transfer_announcement(&self.settings.transfers.announcement, &transfer.headers);
         transfer.step = Step::Announcing { leg };
         transfer.until = after(now, ANNOUNCED_WITHIN);
         self.out.note(ChannelNote::Transfer("the target answered and is told".into()));

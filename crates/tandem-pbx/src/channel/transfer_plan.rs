@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use tandem_call::{TransferKind, TransferTarget};
+use tandem_call::{TRANSFER_ANNOUNCEMENT, TransferKind, TransferTarget};
 
 use super::template::{Places, Template, TemplateError};
 use crate::{
@@ -47,9 +47,7 @@ impl Default for TransferSettings {
             ring_timeout: Duration::from_secs(25),
             ringback: "tone_stream://%(2000,4000,440,480);loops=60".into(),
             hold_music: "local_stream://moh".into(),
-            announcement: "A caller is waiting for you. {reason} {summary} \
-                           Press 1 to take the call, or star to decline."
-                .into(),
+            announcement: TRANSFER_ANNOUNCEMENT.into(),
         }
     }
 }

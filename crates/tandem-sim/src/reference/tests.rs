@@ -1,7 +1,13 @@
 //! Traces that break the rules, one by one.
 
-use serde_json::json;
-use tandem_call::{Cut, Greet, HangupCause, ToolCall, TransferKind, TransferTarget};
+use std::sync::OnceLock;
+
+use serde_json::{Map, json};
+use tandem_call::{
+    BargeIns, CallOutcome, Cut, EndReason, EndedBy, Greet, HangupCause, Invocation, ModelCommand,
+    ToolCall, ToolCallId, ToolMode, ToolOutcome, ToolRecord, TransferKind, TransferTarget, Usage,
+    Verdict,
+};
 
 use super::*;
 use crate::events::test_agent;
@@ -14,19 +20,75 @@ fn model(event: ModelEvent) -> Stimulus {
     Stimulus::Input(Input::Model(event))
 }
 
+/// Steps before those of a test.
+const SETUP: u32 = 3;
+
+/// When the first step of all traces is.
+fn start() -> Instant {
+    static START: OnceLock<Instant> = OnceLock::new();
+    *START.get_or_init(Instant::now)
+}
+
+fn call_of(id: &str) -> ToolCall {
+    ToolCall { id: ToolCallId(id.into()), name: "find_repair".into(), arguments: Ok(json!({})) }
+}
+
 fn tool_call() -> ModelEvent {
-    ModelEvent::ToolCall(ToolCall {
-        id: ToolCallId("t1".into()),
-        name: "find_repair".into(),
-        arguments: Ok(json!({})),
-    })
+    ModelEvent::ToolCall(call_of("t1"))
+}
+
+fn result_of(id: &str) -> Output {
+    let (id, outcome) = (ToolCallId(id.into()), ToolOutcome::TimedOut);
+    Output::Model(ModelCommand::ToolResult { id, outcome })
 }
 
 fn result() -> Output {
-    Output::Model(ModelCommand::ToolResult {
-        id: ToolCallId("t1".into()),
-        outcome: ToolOutcome::TimedOut,
-    })
+    result_of("t1")
+}
+
+/// The call `id` is carried out in that step of a test.
+fn execute(step: u32, id: &str, number: u32) -> Output {
+    let timeout = ms(9_000);
+    let deadline = start() + ms(100) * (SETUP + step) + timeout;
+    Output::Tool(Invocation { number, call: call_of(id), deadline, timeout })
+}
+
+/// The end of a call in which tools came out so.
+fn ended(tools: &[(u32, Verdict)]) -> Output {
+    let record = |&(number, outcome): &(u32, Verdict)| ToolRecord {
+        number,
+        name: "find_repair".into(),
+        mode: ToolMode::Blocking,
+        arguments: json!({}),
+        at_ms: 0,
+        duration_ms: 0,
+        attempts: Some(0),
+        outcome,
+        http_status: None,
+        status: None,
+        message: None,
+        spoken_after_ms: None,
+        error: None,
+    };
+    Output::Ended(Box::new(CallOutcome {
+        end_reason: EndReason::CallerHangup,
+        ended_by: EndedBy::Caller,
+        cause: HangupCause::NormalClearing,
+        answered: None,
+        summary: None,
+        transcript: Vec::new(),
+        tools: tools.iter().map(record).collect(),
+        metadata: Map::new(),
+        transfer: None,
+        turns: Vec::new(),
+        barge_ins: BargeIns::default(),
+        usage: Usage::default(),
+        model_connect_ms: None,
+        first_audio_ms: None,
+        end_call_tail_ms: None,
+        models: Vec::new(),
+        model_failures: Vec::new(),
+    }))
 }
 
 fn audio() -> Stimulus {
@@ -63,7 +125,6 @@ fn able(detects_turns: bool) -> Capabilities {
 
 /// Steps of 100 ms from a call that has just been answered by a model that is ready.
 fn broken_by(able: &Capabilities, steps: &[(Stimulus, Vec<Output>)]) -> String {
-    let start = Instant::now();
     let mut reference = Reference::new(test_agent(), able);
     let open = Output::OpenModel { index: 0, history: Vec::new(), apologise: false };
     let setup = [
@@ -72,7 +133,7 @@ fn broken_by(able: &Capabilities, steps: &[(Stimulus, Vec<Output>)]) -> String {
         (Stimulus::Input(Input::Signal(SignalEvent::Answered)), vec![]),
     ];
     for (index, (stimulus, outputs)) in setup.iter().chain(steps).enumerate() {
-        let now = start + ms(100) * index as u32;
+        let now = start() + ms(100) * index as u32;
         let ends = outputs.iter().any(|output| matches!(output, Output::Ended(_)));
         let timeout = (!ends).then(|| now + ms(1));
         let step = Step { now, stimulus, outputs, timeout };
@@ -159,14 +220,6 @@ fn each_broken_rule_is_seen() {
             steps.push((timeout(), vec![transfer()]));
             steps
         }),
-        ("executed twice", {
-            let ModelEvent::ToolCall(call) = tool_call() else { unreachable!() };
-            let execute = || Output::Tool(call.clone());
-            vec![
-                (model(tool_call()), vec![execute(), result()]),
-                (model(tool_call()), vec![execute()]),
-            ]
-        }),
         ("model 2, not 1", {
             let open = Output::OpenModel { index: 2, history: Vec::new(), apologise: true };
             vec![(timeout(), vec![open])]
@@ -175,6 +228,67 @@ fn each_broken_rule_is_seen() {
             let renew = Output::Model(ModelCommand::Renew { history: Vec::new() });
             vec![(timeout(), vec![renew; 4])]
         }),
+    ];
+    for (rule, steps) in cases {
+        let text = broken_by(&able(true), &steps);
+        assert!(text.contains(rule), "{rule}: {text}");
+    }
+}
+
+#[test]
+fn each_broken_rule_of_tools_is_seen() {
+    let called = |id: &str, outputs| (model(ModelEvent::ToolCall(call_of(id))), outputs);
+    let quiet = |outputs| (Stimulus::Timeout, outputs);
+    let reports = |number, outputs| {
+        let report = ToolOutcome::Answered(json!({})).into();
+        (Stimulus::Input(Input::Tool { number, report }), outputs)
+    };
+    let both =
+        || vec![called("t1", vec![execute(0, "t1", 1)]), called("t2", vec![execute(1, "t2", 2)])];
+    let then = |mut steps: Steps, more: Steps| {
+        steps.extend(more);
+        steps
+    };
+    let end = |mut outputs: Vec<Output>, tools: &[(u32, Verdict)]| {
+        outputs.extend([Output::Model(ModelCommand::Close), ended(tools)]);
+        vec![quiet(outputs)]
+    };
+    let cancelled = || Output::CancelTool(1);
+    let cases: Vec<(&str, Steps)> = vec![
+        ("executed twice", {
+            vec![
+                called("t1", vec![execute(0, "t1", 1), result()]),
+                called("t1", vec![execute(1, "t1", 2)]),
+            ]
+        }),
+        ("not called", vec![quiet(vec![execute(0, "t1", 1)])]),
+        ("is a wrong number", {
+            vec![called("t1", vec![execute(0, "t1", 1)]), called("t2", vec![execute(1, "t2", 1)])]
+        }),
+        ("is not the deadline", vec![called("t1", vec![execute(1, "t1", 1)])]),
+        ("came before that of", then(both(), vec![reports(2, vec![result_of("t2")])])),
+        ("a result nobody waits for", {
+            let taken_back = ModelEvent::ToolCancelled(ToolCallId("t1".into()));
+            then(both(), vec![(model(taken_back), vec![cancelled(), result()])])
+        }),
+        ("does not run", then(both(), vec![reports(1, vec![cancelled()])])),
+        ("of dead air", {
+            let mut steps = vec![called("t1", vec![execute(0, "t1", 1)])];
+            steps.extend((0..21).map(|_| quiet(vec![])));
+            steps
+        }),
+        (
+            "is not in the record",
+            then(both(), end(vec![cancelled(), Output::CancelTool(2)], &[(1, Verdict::Cancelled)])),
+        ),
+        ("is Reported and Late", {
+            let told = vec![called("t1", vec![execute(0, "t1", 1)]), reports(1, vec![result()])];
+            then(told, end(vec![], &[(1, Verdict::Late)]))
+        }),
+        ("is Cancelled and Ok", {
+            then(vec![called("t1", vec![execute(0, "t1", 1)])], end(vec![], &[(1, Verdict::Ok)]))
+        }),
+        ("out of order", { end(vec![], &[(1, Verdict::Rejected), (1, Verdict::Rejected)]) }),
     ];
     for (rule, steps) in cases {
         let text = broken_by(&able(true), &steps);

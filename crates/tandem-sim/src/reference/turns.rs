@@ -20,7 +20,7 @@ impl Reference {
         let length = now.saturating_duration_since(began);
         check(length == ago, || format!("a turn began {length:?} ago, not {ago:?}"))?;
         check(self.speaking.is_some() || self.fell_silent, || "a turn of silence".into())?;
-        let click = length < SHORTEST_UTTERANCE && !self.heeded;
+        let click = length < SHORTEST_UTTERANCE && !self.heeded && !self.hears_out();
         check(!click, || "a click was taken for a turn".into())?;
         self.turn_open = true;
         Ok(())

@@ -1,7 +1,10 @@
 //! What happens to a request before it has a transaction: who is let in, and what is answered without keeping
 //! anything (RFC 3261 §8.2.7).
 
-use std::{net::IpAddr, time::Instant};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Instant,
+};
 
 use tandem_media::Codec;
 
@@ -222,7 +225,7 @@ impl UserAgent {
         let offered = match &offer {
             None => None,
             Some(offer) => {
-                let local = self.media_address(arrival);
+                let local = self.media_address(arrival.local);
                 let SipSettings { codecs, security, .. } = &self.settings;
                 match offer_answer::offered_codecs(offer, codecs, security, local) {
                     Ok(codecs) => Some(codecs),
@@ -238,8 +241,8 @@ impl UserAgent {
     }
 
     /// Our address for RTP towards a peer.
-    pub(super) fn media_address(&self, arrival: &Arrival) -> IpAddr {
-        self.settings.media_address.unwrap_or(arrival.local.ip())
+    pub(crate) fn media_address(&self, local: SocketAddr) -> IpAddr {
+        self.settings.media_address.unwrap_or(local.ip())
     }
 
     /// A 401 with one header line for each algorithm.

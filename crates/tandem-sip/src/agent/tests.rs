@@ -2,6 +2,7 @@
 
 mod callee_side;
 mod caller_side;
+mod consultations;
 mod session_timers;
 mod torture;
 
@@ -177,6 +178,11 @@ impl World {
 
     fn order(&mut self, order: Order) -> Vec<Action> {
         let id = *self.agent.dialogs.keys().next().expect("a dialog");
+        self.agent.handle_order(self.now, id, order);
+        self.drain()
+    }
+
+    fn order_to(&mut self, id: DialogId, order: Order) -> Vec<Action> {
         self.agent.handle_order(self.now, id, order);
         self.drain()
     }

@@ -40,11 +40,12 @@ impl Calling {
 }
 
 impl Dialog {
-    /// Places a call to the peer at `arrival.source`.
+    /// Places a call to the peer at `arrival.source`; `hop` is where its INVITE goes, if that is not where its URI says.
     pub(crate) fn outgoing(
         cx: &mut Context<'_>,
         id: DialogId,
         arrival: Arrival,
+        hop: Option<Target>,
         call: OutgoingCall,
     ) -> Result<Self, UriError> {
         let target = Uri::parse(&call.uri)?;
@@ -62,6 +63,7 @@ impl Dialog {
         };
         let mut dialog = Self::new(cx, id, arrival, ends);
         dialog.owns_call_id = true;
+        dialog.first_hop = hop;
         dialog.credential = call.credentials;
         dialog.negotiator = Some(negotiator);
         let mut request = dialog.request(cx, Method::Invite);
@@ -75,6 +77,7 @@ impl Dialog {
             request.headers.push(name, value.clone());
         }
         request.set_body("application/sdp", sdp);
+        dialog.shorten_invite(&mut request);
         dialog.send_invite(cx, request, 1);
         Ok(dialog)
     }

@@ -131,9 +131,11 @@ pub(crate) fn route_text(
             why.unwrap_or("no key")
         );
     }
+    let of_servers = agent.mcp.iter().map(|server| format!("those of MCP server {server}"));
+    let tools: Vec<String> = agent.tools.iter().cloned().chain(of_servers).collect();
     text += &format!(
         "\n  tools:      {}",
-        if agent.tools.is_empty() { "none".into() } else { agent.tools.join(", ") }
+        if tools.is_empty() { "none".into() } else { tools.join(", ") }
     );
     let targets = transfer_targets(route);
     if targets.is_empty() {
@@ -186,6 +188,7 @@ pub(crate) fn route_json(
             }).collect::<Vec<_>>(),
             "models_without_key": route.agent.models_without_key,
             "tools": route.agent.tools,
+            "mcp": route.agent.mcp,
             "transfers": transfer_targets(route).iter().map(|(what, kind, target)| {
                 json!({ "for": what, "type": kind, "target": target })
             }).collect::<Vec<_>>(),

@@ -11,6 +11,7 @@ use super::{
     report::{
         findings_json, findings_text, print_json, print_line, route_json, route_text, step_text,
     },
+    tools,
 };
 use crate::{
     bench::{self, BenchArgs},
@@ -39,7 +40,12 @@ pub(super) const WRONG: u8 = 2;
 /// Runs the process: reads the command line, does what it says, and tells how it went by the exit code.
 pub fn main() -> ExitCode {
     let Cli { command, global } = Cli::parse();
-    let default_log = if matches!(command, Command::Serve(_)) { "info" } else { "warn" };
+    let default_log = match &command {
+        Command::Serve(_) => "info",
+        // They say themselves what came of a server or a request.
+        Command::Check(_) | Command::Tools(_) => "warn,tandem_tools=error",
+        _ => "warn",
+    };
     if let Err(why) =
         logging::start(global.log.as_deref(), default_log, global.log_format, global.color)
     {
@@ -53,10 +59,19 @@ pub fn main() -> ExitCode {
         Command::Call(args) => call(&args, &global),
         Command::Demo(args) => demo(&args, &global),
         Command::Bench(args) => bench(&args, &global),
+        Command::WebhookReceiver(args) => {
+            let Err(error) = tandem_load::receive_webhooks(args.listen);
+            eprintln!("tandem webhook-receiver: {error}");
+            NO
+        }
         Command::Freeswitch(args) => match args.command {
             FreeswitchCommand::Dialplan(args) => show_dialplan(args, &global),
         },
         Command::Recording(args) => recording::run(&args.command),
+        Command::Tools(args) => match load(&global) {
+            Ok(loaded) => block_on(tools::run(&args.command, &loaded.config, global.color.paint())),
+            Err(code) => code,
+        },
     };
     ExitCode::from(code)
 }

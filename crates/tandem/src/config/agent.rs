@@ -5,20 +5,24 @@ use std::{collections::BTreeMap, time::Duration};
 use serde_json::Value;
 use tandem_attendant::Script;
 use tandem_call::{
-    AgentSpec, Greeting, Interruption, LateResults, ToolDeclaration, TransferRoutes,
-    TransferTarget, standard_tool,
+    AgentSpec, Greeting, Interruption, LateResults, ToolTexts, TransferRoutes, TransferTarget,
 };
-use tandem_exchange::recording_tool;
 use tandem_media::VoiceSettings;
 use tandem_sip::SrtpPolicy;
 
-use super::{models::ATTENDANT, recording::AgentRecording};
+use super::{
+    models::ATTENDANT, offer::Offer, receiver::Receiver, recording::AgentRecording,
+    tools::ToolsConfig,
+};
 
 /// Tools that run inside Tandem and need no webhook; an agent has them unless it lists its own.
 pub(crate) const INSIDE_TOOLS: [&str; 2] = ["transfer_to_human", "end_call"];
 
+/// Tools that a model takes.
+const MOST_TOOLS: usize = 128;
+
 /// An agent as it is configured. [`Agent::spec`] makes the words the call machine takes.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Agent {
     /// The slug that numbers point at.
     pub agent_id: String,
@@ -42,16 +46,28 @@ pub struct Agent {
     pub greeting: Greeting,
     /// 0.0 to 1.0.
     pub temperature: f32,
-    /// Names of its tools: standard ones, and controls of the switch.
-    pub tools: Vec<&'static str>,
-    /// What the model is told of the controls among them.
-    pub controls: Vec<ToolDeclaration>,
-    /// Deadline of each tool call.
+    /// Names of its tools: standard ones, those of the file, controls of the switch and of the recording.
+    pub tools: Vec<String>,
+    /// The MCP servers whose tools it has as well.
+    pub mcp: Vec<String>,
+    /// Where tools go that have no place of their own.
+    pub receiver: Receiver,
+    /// Deadline of each tool call whose tool has none of its own.
     pub tool_timeout: Duration,
+    /// What the caller is told when a tool has nothing to say for itself; none = as usual in its language.
+    pub noted_text: Option<String>,
+    /// What the caller is told when a tool could not be carried out; none = as usual in its language.
+    pub trouble_text: Option<String>,
+    /// What an answering machine is told, with `{{name}}` placeholders.
+    pub voicemail_message: Option<String>,
+    /// What its calls get of its tools, made of all these.
+    pub offer: Offer,
     /// What to do with late results.
     pub late_results: LateResults,
     /// Where `transfer_to_human` leads when neither department nor number know better.
     pub transfer: Option<TransferTarget>,
+    /// Where it leads when the agent does not know either.
+    pub default_transfer: Option<TransferTarget>,
     /// Where it leads by department.
     pub departments: BTreeMap<String, TransferTarget>,
     /// How long a transfer may take.
@@ -87,7 +103,7 @@ pub struct Agent {
 impl Agent {
     /// The agent that answers when nothing is configured: every default, and the name `attendant`.
     pub fn offline(script: Script) -> Self {
-        Self {
+        let mut agent = Self {
             agent_id: ATTENDANT.into(),
             display_name: "Attendant".into(),
             company: "Attendant".into(),
@@ -99,11 +115,17 @@ impl Agent {
             system_prompt: String::new(),
             greeting: Greeting::OwnWords,
             temperature: 0.7,
-            tools: INSIDE_TOOLS.to_vec(),
-            controls: Vec::new(),
+            tools: INSIDE_TOOLS.map(str::to_owned).to_vec(),
+            mcp: Vec::new(),
+            receiver: Receiver::default(),
             tool_timeout: Duration::from_secs(9),
+            noted_text: None,
+            trouble_text: None,
+            voicemail_message: None,
+            offer: Offer::default(),
             late_results: LateResults::Discard,
             transfer: None,
+            default_transfer: None,
             departments: BTreeMap::new(),
             transfer_timeout: Duration::from_secs(30),
             end_call_drain: Duration::from_secs(2),
@@ -119,7 +141,9 @@ impl Agent {
             variables: BTreeMap::new(),
             script,
             enabled: true,
-        }
+        };
+        agent.offer = Offer::new(&agent, &ToolsConfig::default(), &BTreeMap::new(), None);
+        agent
     }
 
     /// The agent `agent_id` with every default.
@@ -152,13 +176,16 @@ impl Agent {
                 Greeting::OwnWords => Greeting::OwnWords,
                 Greeting::Silent => Greeting::Silent,
             },
-            tools: self.tools.iter().filter_map(|name| self.declaration(name)).collect(),
-            tool_timeout: self.tool_timeout,
+            tools: self.offer.tools.clone(),
+            tool_texts: self.tool_texts(),
+            phrases: self.offer.phrases.clone(),
+            voicemail_message: self.offer.voicemail,
             late_results: self.late_results,
             transfer: TransferRoutes {
                 departments: self.departments.clone(),
                 number: ai_transfer.cloned(),
                 agent: self.transfer.clone(),
+                default: self.default_transfer.clone(),
             },
             transfer_timeout: self.transfer_timeout,
             end_call_drain: self.end_call_drain,
@@ -171,9 +198,32 @@ impl Agent {
         }
     }
 
-    fn declaration(&self, name: &str) -> Option<ToolDeclaration> {
-        let control = || self.controls.iter().find(|control| control.name == name).cloned();
-        standard_tool(name).or_else(|| recording_tool(name)).or_else(control)
+    /// Adds the tools to `spec` that MCP servers bring to this call, as many as a model takes.
+    pub(crate) fn add_server_tools(&self, spec: &mut AgentSpec, brought: &tandem_tools::Offer) {
+        for tool in brought.tools() {
+            if spec.tools.iter().any(|it| it.declaration.name == tool.declaration.name) {
+                continue;
+            }
+            if spec.tools.len() >= MOST_TOOLS {
+                tracing::warn!(
+                    agent = self.agent_id,
+                    tool = tool.declaration.name,
+                    "a model takes {MOST_TOOLS} tools: this one and those behind it are left out"
+                );
+                return;
+            }
+            let tool = self.offer.from_server(tool.declaration, tool.redacted);
+            spec.tools.push(tool);
+        }
+    }
+
+    /// What the caller is told when a tool has nothing to say for itself.
+    pub fn tool_texts(&self) -> ToolTexts {
+        let usual = ToolTexts::of(&self.language);
+        ToolTexts {
+            noted: self.noted_text.clone().unwrap_or(usual.noted),
+            trouble: self.trouble_text.clone().unwrap_or(usual.trouble),
+        }
     }
 
     /// `text` with each `{{name}}` replaced: by the call's variables, the agent's, then its `company`, `role`,

@@ -2,16 +2,14 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::Path,
     time::Duration,
 };
 
-use tandem_attendant::Script;
-use tandem_call::{Greeting, LateResults, STANDARD_TOOLS, TransferTarget};
-use tandem_exchange::RECORDING_TOOLS;
+use tandem_call::{Greeting, LateResults, TransferTarget};
 
 use super::{
-    agent::{Agent, INSIDE_TOOLS},
+    agent::Agent,
+    agent_tools::{Known, read_mcp_names, read_tool_names, warn_of_receivers},
     attendant::read_script,
     audio::read_audio,
     interruption::read_interruption,
@@ -19,27 +17,25 @@ use super::{
     mistake::closest,
     models::{ATTENDANT, ModelConfig},
     numbers::read_target,
+    offer::Offer,
     reader::{Section, Value},
+    receiver::read_receiver,
     recording::read_agent_recording,
-    switch_tools::SwitchTools,
+    tool::read_spoken,
 };
-use crate::freeswitch::controls::{CONTROLS, control_tool, missing_setting};
 
 /// The longest that an agent may let a transfer take.
 pub(crate) const LONGEST_TRANSFER: Duration = Duration::from_secs(300);
 
 /// Settings that agents of the control API have and this version has no use for.
-const PLANNED: [&str; 21] = [
+const PLANNED: [&str; 18] = [
     "description",
     "voice_mode",
     "model_tier",
     "voice_speed",
     "thinking_level",
     "custom_tools",
-    "tools_webhook_url",
-    "tools_webhook_key",
     "tool_fallbacks",
-    "voicemail_message",
     "machine_detection",
     "call_screening",
     "backchannel",
@@ -53,15 +49,8 @@ const PLANNED: [&str; 21] = [
     "agent_id",
 ];
 
-/// Reads `[agents]`; `models` are those an agent may name, `controls` is what it may do with a channel where there is a
-/// FreeSWITCH.
-pub(crate) fn read_agents(
-    section: Section<'_, '_>,
-    models: &BTreeMap<String, ModelConfig>,
-    script: &Script,
-    controls: Option<&SwitchTools>,
-    directory: &Path,
-) -> BTreeMap<String, Agent> {
+/// Reads `[agents]`, which may name what is `known`.
+pub(crate) fn read_agents(section: Section<'_, '_>, known: &Known<'_>) -> BTreeMap<String, Agent> {
     let mut agents = BTreeMap::new();
     for (agent_id, value) in section.entries(10_000) {
         if !is_slug(&agent_id) {
@@ -70,26 +59,31 @@ pub(crate) fn read_agents(
                 format!("[agents]: {agent_id:?} is no agent name: small letters, digits and inner dashes, at most 63"),
             );
         }
-        if let Some(agent) = value.section().map(|section| {
-            read_agent(section, models, Agent::named(&agent_id, script), controls, directory)
-        }) {
+        if let Some(agent) = value
+            .section()
+            .map(|section| read_agent(section, Agent::named(&agent_id, known.script), known))
+        {
             agents.insert(agent_id, agent);
         }
     }
     agents
 }
 
-fn read_agent(
-    mut section: Section<'_, '_>,
-    models: &BTreeMap<String, ModelConfig>,
-    defaults: Agent,
-    controls: Option<&SwitchTools>,
-    directory: &Path,
-) -> Agent {
+fn read_agent(mut section: Section<'_, '_>, defaults: Agent, known: &Known<'_>) -> Agent {
+    let directory = known.surroundings.directory;
     let display_name = section
         .parsed("display_name", |name| printable(name, 100).map(str::to_owned))
         .unwrap_or(defaults.display_name);
-    let (models, models_without_key) = read_model_names(&mut section, models);
+    let (models, models_without_key) = read_model_names(&mut section, known.models);
+    let receiver_keys = [
+        "tools_webhook_url",
+        "tools_webhook_key",
+        "tools_webhook_key_env",
+        "tools_webhook_key_file",
+    ];
+    let receiver =
+        read_receiver(&mut section, receiver_keys, &known.tools.rule(), known.surroundings);
+    let tools = section.value("tools");
     let script_value = section.value("script");
     let mut agent = Agent {
         agent_id: defaults.agent_id,
@@ -102,8 +96,18 @@ fn read_agent(
         temperature: section
             .number("temperature", 0.0..=1.0)
             .map_or(defaults.temperature, |temperature| temperature as f32),
-        tools: read_tools(&mut section, controls).unwrap_or(defaults.tools),
-        controls: Vec::new(),
+        tools: tools
+            .as_ref()
+            .and_then(|tools| read_tool_names(tools, known))
+            .unwrap_or(defaults.tools),
+        mcp: section.value("mcp").map(|names| read_mcp_names(&names, known)).unwrap_or_default(),
+        receiver: receiver.within(&known.tools.receiver),
+        noted_text: section.value("noted_text").and_then(|value| read_fallback(&value)),
+        trouble_text: section.value("trouble_text").and_then(|value| read_fallback(&value)),
+        voicemail_message: section
+            .value("voicemail_message")
+            .and_then(|value| read_spoken(&value, 1_000)),
+        offer: Offer::default(),
         tool_timeout: section
             .millis("tool_timeout_ms", 1000..=120_000)
             .unwrap_or(defaults.tool_timeout),
@@ -115,6 +119,7 @@ fn read_agent(
             })
             .unwrap_or(defaults.late_results),
         transfer: section.value("transfer").and_then(|target| read_target(&target)),
+        default_transfer: known.tools.default_transfer.clone(),
         departments: section.section("departments").map(read_departments).unwrap_or_default(),
         transfer_timeout: section
             .seconds("transfer_timeout_s", 5..=LONGEST_TRANSFER.as_secs())
@@ -152,12 +157,10 @@ fn read_agent(
         models,
         models_without_key,
     };
-    if let Some(switch) = controls {
-        let declared = agent.tools.iter();
-        let declared =
-            declared.filter_map(|name| control_tool(name, switch, agent.departments.keys()));
-        agent.controls = declared.collect();
+    if let Some(tools) = &tools {
+        warn_of_receivers(tools, &agent, known);
     }
+    agent.offer = Offer::new(&agent, known.tools, known.servers, known.switch);
     agent.script = agent.fill_script();
     for mistake in agent.script.validate() {
         let span = script_value
@@ -168,6 +171,11 @@ fn read_agent(
     }
     section.finish(&PLANNED);
     agent
+}
+
+/// A sentence that the model is given to say.
+fn read_fallback(value: &Value<'_, '_>) -> Option<String> {
+    read_spoken(value, 300)
 }
 
 fn read_greeting(section: &mut Section<'_, '_>) -> Greeting {
@@ -227,67 +235,6 @@ fn read_model_names(
         }
     }
     (usable, without_key)
-}
-
-fn read_tools(
-    section: &mut Section<'_, '_>,
-    controls: Option<&SwitchTools>,
-) -> Option<Vec<&'static str>> {
-    let mut tools = Vec::new();
-    for value in section.list("tools", 64)? {
-        let Some(name) = value.string(64) else { continue };
-        let known = || STANDARD_TOOLS.into_iter().chain(CONTROLS).chain(RECORDING_TOOLS);
-        let Some(tool) = known().find(|tool| *tool == name) else {
-            let fix = closest(name, known()).map_or_else(
-                || format!("known tools: {}", known().collect::<Vec<_>>().join(", ")),
-                |meant| format!("did you mean {meant:?}?"),
-            );
-            let message = format!("`{}`: there is no tool {name:?}", value.path());
-            value.mistakes().error_with_fix(&value.span(), message, fix);
-            continue;
-        };
-        if tools.contains(&tool) {
-            value
-                .mistakes()
-                .error(&value.span(), format!("`{}`: {tool:?} is listed twice", value.path()));
-            continue;
-        }
-        if CONTROLS.contains(&tool) {
-            if !can_control(tool, &value, controls) {
-                continue;
-            }
-        } else if !INSIDE_TOOLS.contains(&tool) && !RECORDING_TOOLS.contains(&tool) {
-            value.mistakes().warning(
-                &value.span(),
-                format!("`{}`: {tool:?} has no receiver in this version", value.path()),
-                "nothing, if it is enough that its requests are noted in the call record",
-            );
-        }
-        tools.push(tool);
-    }
-    Some(tools)
-}
-
-/// Whether the control `tool` has all it needs.
-fn can_control(tool: &'static str, value: &Value<'_, '_>, controls: Option<&SwitchTools>) -> bool {
-    let (path, span, mistakes) = (value.path(), value.span(), value.mistakes());
-    let Some(controls) = controls else {
-        mistakes.error_with_fix(
-            &span,
-            format!(
-                "`{path}`: {tool:?} controls a channel of FreeSWITCH, and there is no [freeswitch]"
-            ),
-            "add [freeswitch], or remove the tool",
-        );
-        return false;
-    };
-    let Some(needed) = missing_setting(tool, controls) else { return true };
-    mistakes.error_with_fix(
-        &span,
-        format!("`{path}`: {tool:?} needs `freeswitch.tools.{}`", needed.key),
-        format!("for example {} = {}", needed.key, needed.example),
-    );
-    false
 }
 
 fn read_departments(section: Section<'_, '_>) -> BTreeMap<String, TransferTarget> {

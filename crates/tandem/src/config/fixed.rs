@@ -2,11 +2,12 @@
 
 use secrecy::{ExposeSecret, SecretString};
 use tandem_attendant::VoiceSettings;
+use tandem_exchange::ConsultSettings;
 use tandem_pbx::TransferSettings;
 use tandem_sip::{Credential, SipSettings};
 
 use super::{
-    Config, FreeswitchConfig, Limits, MediaConfig, RecordsConfig, SwitchConfig,
+    Config, FreeswitchConfig, Limits, MediaConfig, MetricsConfig, RecordsConfig, SwitchConfig,
     freeswitch::default_url, listeners::default_bind,
 };
 
@@ -14,11 +15,14 @@ use super::{
 #[derive(Debug, Clone)]
 pub struct FixedSettings {
     sip: SipSettings,
+    consult: ConsultSettings,
     media: MediaConfig,
     limits: Limits,
     records: RecordsConfig,
     freeswitch: Option<FreeswitchConfig>,
     voice: VoiceSettings,
+    requests: usize,
+    metrics: Option<MetricsConfig>,
 }
 
 impl FixedSettings {
@@ -26,11 +30,14 @@ impl FixedSettings {
     pub fn of(config: &Config) -> Self {
         Self {
             sip: config.sip.clone(),
+            consult: config.consult.clone(),
             media: config.media.clone(),
             limits: config.limits.clone(),
             records: config.records.clone(),
             freeswitch: config.freeswitch.clone(),
             voice: config.voice.clone(),
+            requests: config.tools.in_all,
+            metrics: config.metrics.clone(),
         }
     }
 
@@ -38,6 +45,7 @@ impl FixedSettings {
     pub fn changed_keys(&self, config: &Config) -> Vec<&'static str> {
         let mut changed = Changed(Vec::new());
         changed.compare_sip(&self.sip, &config.sip);
+        changed.note("sip.transfer", !same_consult(&self.consult, &config.consult));
         changed.compare_media(self, config);
         let Limits { max_calls, answer_after, drain } = &self.limits;
         changed.compare("limits.max_calls", max_calls, &config.limits.max_calls);
@@ -54,6 +62,13 @@ impl FixedSettings {
         changed.compare("attendant.flite_voice", flite_voice, &config.voice.flite_voice);
         changed.compare("attendant.cache_dir", cache_dir, &config.voice.cache_dir);
         changed.compare("attendant.cache_bytes", cache_bytes, &config.voice.cache_bytes);
+        changed.compare("tools.max_requests", &self.requests, &config.tools.in_all);
+        let listen = |metrics: &Option<MetricsConfig>| metrics.as_ref().map(|it| it.listen);
+        changed.compare("metrics.listen", &listen(&self.metrics), &listen(&config.metrics));
+        let token =
+            |metrics: &'_ Option<MetricsConfig>| metrics.as_ref().and_then(|it| it.token.clone());
+        let (running, read) = (token(&self.metrics), token(&config.metrics));
+        changed.note("metrics.token", !same_secret(running.as_ref(), read.as_ref()));
         changed.0
     }
 }
@@ -191,6 +206,14 @@ impl Changed {
     }
 }
 
+fn same_consult(running: &ConsultSettings, read: &ConsultSettings) -> bool {
+    let ConsultSettings { announcement, accept, ring_timeout, credentials } = running;
+    *announcement == read.announcement
+        && *accept == read.accept
+        && *ring_timeout == read.ring_timeout
+        && same_users(credentials.as_slice(), read.credentials.as_slice())
+}
+
 fn same_users(running: &[Credential], read: &[Credential]) -> bool {
     let same = |(one, other): (&Credential, &Credential)| {
         let Credential { username, password } = one;
@@ -292,6 +315,8 @@ mod tests {
             ("[attendant]\ncache_dir = \"speech\"\n", "attendant.cache_dir"),
             ("[attendant]\ncache_bytes = 9\n", "attendant.cache_bytes"),
             ("[freeswitch]\n", "freeswitch"),
+            ("[tools]\nmax_requests = 9\n", "tools.max_requests"),
+            ("[metrics]\nlisten = \"127.0.0.1:9464\"\n", "metrics.listen"),
             (
                 "[sip]\nlisten = [\"udp:127.0.0.1:5099\"]\n[media]\nports = \"30000-39999\"\n",
                 "sip.listen, media.ports",

@@ -8,6 +8,7 @@ use std::{
 
 use ipnet::IpNet;
 use tandem_call::TransferKind;
+use tandem_exchange::ConsultSettings;
 use tandem_media::{Codec, SampleRate};
 use tandem_sip::{CodecPreference, Credential, Listener, SipSettings, SrtpPolicy, Transport};
 
@@ -16,6 +17,7 @@ use super::{
     numbers::parse_kind,
     reader::{Section, Value},
     secret::{Surroundings, secret_source},
+    sip_transfer::read_transfer,
 };
 
 /// `listener` as the configuration writes it: `udp:127.0.0.1:5060`.
@@ -88,11 +90,11 @@ impl Default for MediaConfig {
     }
 }
 
-/// Reads `[sip]`.
+/// Reads `[sip]`, and in it how attended transfers go.
 pub(crate) fn read_sip(
     mut section: Section<'_, '_>,
     surroundings: &Surroundings<'_>,
-) -> SipSettings {
+) -> (SipSettings, ConsultSettings) {
     let mut sip = default_sip();
     if let Some(listen) = read_listen(&mut section) {
         sip.listen = listen;
@@ -120,6 +122,8 @@ pub(crate) fn read_sip(
     if let Some(refer) = section.section("refer") {
         sip.refer_templates = read_refer(refer);
     }
+    let transfer = section.section("transfer");
+    let consult = transfer.map(|transfer| read_transfer(transfer, surroundings));
     set(&mut sip.refer_to_headers, section.boolean("refer_to_headers"));
     set(&mut sip.ring_timeout, section.seconds("ring_timeout_s", 1..=600));
     set(&mut sip.retry_after, section.count("retry_after_s", 1..=3600));
@@ -148,7 +152,7 @@ pub(crate) fn read_sip(
         );
     }
     section.finish(&["tls", "register", "trunks"]);
-    sip
+    (sip, consult.unwrap_or_default())
 }
 
 /// Replaces `default` by what was read, if anything was.

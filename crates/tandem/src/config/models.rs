@@ -182,7 +182,8 @@ fn read_options(mut section: Section<'_, '_>, surroundings: &Surroundings<'_>) -
     options
 }
 
-fn readable_file(path: PathBuf) -> Result<PathBuf, String> {
+/// `path` if it is a file that is there.
+pub(crate) fn readable_file(path: PathBuf) -> Result<PathBuf, String> {
     match std::fs::metadata(&path) {
         Ok(file) if file.is_file() => Ok(path),
         Ok(_) => Err(format!("{} is no file", path.display())),

@@ -12,13 +12,21 @@ pub(crate) struct Section<'a, 'i> {
     span: Range<usize>,
     entries: &'a DeTable<'i>,
     known: Vec<&'static str>,
+    has_named_tables: bool,
     mistakes: &'a Mistakes<'a>,
 }
 
 impl<'a, 'i> Section<'a, 'i> {
     /// The whole document.
     pub(crate) fn root(entries: &'a DeTable<'i>, mistakes: &'a Mistakes<'a>) -> Self {
-        Self { path: String::new(), span: 0..0, entries, known: Vec::new(), mistakes }
+        Self {
+            path: String::new(),
+            span: 0..0,
+            entries,
+            known: Vec::new(),
+            has_named_tables: false,
+            mistakes,
+        }
     }
 
     /// Where it begins.
@@ -130,11 +138,32 @@ impl<'a, 'i> Section<'a, 'i> {
             .collect()
     }
 
+    /// The tables under keys that nobody asked for, at most `max`: those whose names the user chooses. They are not
+    /// unknown to [`Section::finish`] afterwards.
+    pub(crate) fn named_tables(&mut self, max: usize) -> Vec<(String, Value<'a, 'i>)> {
+        let mut named = Vec::new();
+        for (name, value) in self.entries {
+            let key = name.get_ref().as_ref();
+            if self.known.contains(&key) || !matches!(value.get_ref(), DeValue::Table(_)) {
+                continue;
+            }
+            if named.len() == max {
+                let message = format!("`{}` has more than {max} tables", self.path);
+                self.mistakes.error(&name.span(), message);
+                break;
+            }
+            named.push((key.to_owned(), self.entry(key, name.span(), value)));
+        }
+        self.has_named_tables = true;
+        named
+    }
+
     /// Reports the keys that nobody asked for; `planned` ones are known words that this version has no use for.
     pub(crate) fn finish(self, planned: &[&str]) {
-        for name in self.entries.keys() {
+        for (name, value) in self.entries {
             let key = name.get_ref().as_ref();
-            if self.known.contains(&key) {
+            let named = self.has_named_tables && matches!(value.get_ref(), DeValue::Table(_));
+            if self.known.contains(&key) || named {
                 continue;
             }
             let place =
@@ -220,6 +249,7 @@ impl<'a, 'i> Value<'a, 'i> {
                 span: self.key_span.clone(),
                 entries,
                 known: Vec::new(),
+                has_named_tables: false,
                 mistakes: self.mistakes,
             }),
             _ => self.expected("a table"),

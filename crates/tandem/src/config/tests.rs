@@ -1,6 +1,7 @@
 mod audio;
 mod freeswitch;
 mod switch_tools;
+mod tools;
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
@@ -139,8 +140,8 @@ t.toml:6:1: error: unknown key `greting` in [agents.reception]
 t.toml:7:15: error: `agents.reception.temperature` is 3, it must lie between 0.0 and 1.0
 t.toml:8:10: error: `agents.reception.tools`: there is no tool "end_cal"
     fix: did you mean "end_call"?
-t.toml:8:21: warning: `agents.reception.tools`: "create_lead" has no receiver in this version
-    fix: nothing, if it is enough that its requests are noted in the call record
+t.toml:8:21: warning: `agents.reception.tools`: "create_lead" has no receiver: its calls are only noted in the call record
+    fix: set `tools_webhook_url` here, `webhook_url` in [tools] or `url` in [tools.create_lead]
 t.toml:8:48: error: `agents.reception.tools`: "end_call" is listed twice
 t.toml:9:1: error: `call_screening` in [agents.reception] is not supported by this version of Tandem
     fix: remove it
@@ -168,7 +169,7 @@ fn each_kind_of_mistake_has_its_words() {
         ),
         (
             "zzz = 1\n",
-            "t.toml:1:1: error: unknown key `zzz` in the file\n    fix: known keys: sip, media, limits, records, recording, freeswitch, models, attendant, agents, numbers",
+            "t.toml:1:1: error: unknown key `zzz` in the file\n    fix: known keys: sip, media, limits, records, recording, freeswitch, models, attendant, tools, mcp, metrics, agents, numbers",
         ),
         (
             "[limits]\nmax_calls = 0\n",
@@ -481,6 +482,10 @@ fn the_example_file_is_understood_and_names_every_key() {
         ("TANDEM_PBX_PASSWORD", "c"),
         ("TANDEM_FORK_PASSWORD", "d"),
         ("FREESWITCH_PASSWORD", "e"),
+        ("TANDEM_TOOLS_KEY", "f"),
+        ("STOCK_KEY", "g"),
+        ("CRM_MCP_KEY", "h"),
+        ("FILES_TOKEN", "i"),
     ];
     let (config, findings) = read_with(text, &set);
     assert_eq!(findings.to_string(), "");
@@ -507,6 +512,12 @@ fn the_example_file_is_understood_and_names_every_key() {
     assert_eq!(freeswitch.fallback.as_deref(), Some("2000 XML default"));
     assert_eq!(freeswitch.transfer.gateway.as_deref(), Some("trunk1"));
     assert_eq!(freeswitch.switches[0].password.expose_secret(), "e");
+
+    let tools = agent.spec(None, &BTreeMap::new()).tools;
+    assert_eq!(tools[3].declaration.name, "check_stock");
+    assert_eq!(*tools[3].redacted, ["/customer"]);
+    assert_eq!(config.mcp.keys().collect::<Vec<_>>(), ["crm", "files"]);
+    assert_eq!(config.metrics.unwrap().listen, SocketAddr::from(([127, 0, 0, 1], 9464)));
 
     for (section, keys) in KEYS {
         for key in *keys {
@@ -544,6 +555,39 @@ fn a_broken_file_is_an_error_and_never_a_panic() {
 /// Every key there is, by section.
 const KEYS: &[(&str, &[&str])] = &[
     (
+        "tools",
+        &[
+            "webhook_url",
+            "webhook_key_env",
+            "webhook_key_file",
+            "allow",
+            "ca_file",
+            "source",
+            "max_in_flight",
+            "max_requests",
+            "normalize_dates",
+            "time_zone",
+            "default_transfer",
+            "description",
+            "url",
+            "method",
+            "headers",
+            "key_env",
+            "body_format",
+            "timeout_ms",
+            "mode",
+            "filler",
+            "filler_after_ms",
+            "interruptible",
+            "redact",
+            "result_schema",
+            "parameters",
+            "parameters_file",
+        ],
+    ),
+    ("mcp", &["url", "command", "env", "key_env", "headers", "timeout_ms", "tools", "prefix"]),
+    ("metrics", &["listen", "token_env"]),
+    (
         "sip",
         &[
             "listen",
@@ -558,6 +602,9 @@ const KEYS: &[(&str, &[&str])] = &[
             "session_expires_s",
             "min_session_expires_s",
             "refer",
+            "transfer",
+            "announcement",
+            "accept",
             "max_unacked",
             "max_unacked_per_source",
             "max_connections",
@@ -675,7 +722,13 @@ const KEYS: &[(&str, &[&str])] = &[
             "greeting",
             "temperature",
             "tools",
+            "mcp",
+            "tools_webhook_url",
+            "tools_webhook_key_env",
             "tool_timeout_ms",
+            "noted_text",
+            "trouble_text",
+            "voicemail_message",
             "late_results",
             "transfer",
             "departments",

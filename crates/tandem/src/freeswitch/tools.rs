@@ -1,4 +1,4 @@
-//! Carries out the tools of agents: the controls of a switch on the call's own channel, all others elsewhere.
+//! Carries out the controls of a switch on the call's own channel.
 
 use std::{
     collections::HashMap,
@@ -11,7 +11,7 @@ use std::{
 
 use serde_json::{Value, json};
 use tandem_call::{CallId, ToolCall, ToolOutcome, TransferRoutes};
-use tandem_exchange::{NotedTools, ToolReply, Tools};
+use tandem_exchange::ToolReply;
 use tandem_pbx::{
     ChannelInput, ChannelUuid, Control, ControlError, ControlFailure, ControlOutcome, Direction,
     Reply, SwitchError, TransferPlan,
@@ -22,10 +22,7 @@ use tokio::{
     task::AbortHandle,
 };
 
-use super::{
-    asked::{About, Planned, Spell},
-    controls::CONTROLS,
-};
+use super::asked::{About, Planned, Spell};
 use crate::config::SwitchTools;
 
 /// Who has not answered by then is still being called, for all the model knows.
@@ -87,6 +84,21 @@ impl ChannelTools {
         Controllable { tools: self.clone(), call_id }
     }
 
+    /// Begins the control that `call_id` asks for.
+    pub(crate) fn start(&self, call_id: &CallId, call: ToolCall, reply: ToolReply) {
+        let tool = call.name.clone();
+        match self.order(call_id, call) {
+            Ok(ordered) => {
+                tracing::info!(tool, "the agent controls its channel");
+                self.0.runtime.spawn(ordered.finish(self.0.runtime.clone(), reply));
+            }
+            Err(why) => {
+                tracing::info!(tool, why, "a control is refused");
+                reply.send(ToolOutcome::Failed(why).into());
+            }
+        }
+    }
+
     /// Orders what is asked for; how it comes out is still to be waited for.
     fn order(&self, call_id: &CallId, call: ToolCall) -> Result<Ordered, String> {
         let channel = self.live().get(call_id).cloned();
@@ -114,25 +126,6 @@ impl ChannelTools {
     fn live(&self) -> MutexGuard<'_, HashMap<CallId, Arc<LiveChannel>>> {
         // Whoever panicked left a whole map behind: it is changed in single steps.
         self.0.live.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Tools for ChannelTools {
-    fn start(&self, call_id: &CallId, call: ToolCall, reply: ToolReply) {
-        if !CONTROLS.contains(&call.name.as_str()) {
-            return NotedTools.start(call_id, call, reply);
-        }
-        let tool = call.name.clone();
-        match self.order(call_id, call) {
-            Ok(ordered) => {
-                tracing::info!(tool, "the agent controls its channel");
-                self.0.runtime.spawn(ordered.finish(self.0.runtime.clone(), reply));
-            }
-            Err(why) => {
-                tracing::info!(tool, why, "a control is refused");
-                reply.send(ToolOutcome::Failed(why));
-            }
-        }
     }
 }
 
@@ -206,14 +199,15 @@ impl Ordered {
                 match tokio::time::timeout(PERSON_ANSWERS, outcome).await {
                     Ok(outcome) => outcome,
                     Err(_) => {
-                        return reply.send(ToolOutcome::Answered(json!({ "status": "calling" })));
+                        return reply
+                            .send(ToolOutcome::Answered(json!({ "status": "calling" })).into());
                     }
                 }
             }
             _ => outcome.await,
         };
         let Ok(outcome) = outcome else {
-            return reply.send(ToolOutcome::Failed("the call is over".into()));
+            return reply.send(ToolOutcome::Failed("the call is over".into()).into());
         };
         if let Some((spell, span)) = begins
             && may_be_done(&outcome)
@@ -224,10 +218,11 @@ impl Ordered {
         if outcome.is_ok() {
             ends.iter().for_each(|spell| channel.set_end(*spell, None));
         }
-        reply.send(match outcome {
+        let outcome = match outcome {
             Ok(said) => told(&control, done, &said),
             Err(failure) => ToolOutcome::Failed(words(&failure)),
-        });
+        };
+        reply.send(outcome.into());
     }
 }
 

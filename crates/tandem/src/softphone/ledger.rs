@@ -168,7 +168,7 @@ mod tests {
                 { "role": "agent", "text": "Hello", "start_ms": 120, "interrupted": true, "text_unheard": "there." },
                 { "role": "caller", "text": "Hi.", "start_ms": 900, "interrupted": false },
             ],
-            "tools": [{ "name": "end_call", "arguments": { "reason": "caller_goodbye" }, "at_ms": 1500, "outcome": "answered" }],
+            "tools": [{ "name": "end_call", "arguments": { "reason": "caller_goodbye" }, "at_ms": 1500, "outcome": "ok" }],
             "turns": [
                 { "turn": 1, "at_ms": 0.0, "downlink_ms": 0.4, "barge_in_ms": 12.0, "heard_ms": 800.0 },
                 { "turn": 2, "at_ms": 900.0, "uplink_ms": 0.21, "model_ms": 600.0, "downlink_ms": 0.4, "response_ms": 600.61 },
@@ -179,7 +179,7 @@ mod tests {
             conversation_text(&record),
             "   0.120 s  agent   Hello … [interrupted, unheard: there.]
    0.900 s  caller  Hi.
-   1.500 s  tool    end_call {\"reason\":\"caller_goodbye\"} -> answered"
+   1.500 s  tool    end_call {\"reason\":\"caller_goodbye\"} -> ok"
         );
         assert_eq!(
             ledger_text(&record),

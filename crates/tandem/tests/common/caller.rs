@@ -325,17 +325,22 @@ impl Caller {
 
     /// Waits until the daemon hangs up, and answers that.
     pub(crate) fn wait_for_bye(&mut self, call: &Call) -> Message {
-        let bye = self.receive(None, |message| {
-            message.method() == "BYE" && message.header("Call-ID") == call.id
+        self.wait_for_request(call, "BYE", "200 OK")
+    }
+
+    /// Waits for a request of the daemon in `call`, and answers it with this status line.
+    pub(crate) fn wait_for_request(&mut self, call: &Call, method: &str, status: &str) -> Message {
+        let request = self.receive(None, |message| {
+            message.method() == method && message.header("Call-ID") == call.id
         });
-        let mut response = String::from("SIP/2.0 200 OK\r\n");
+        let mut response = format!("SIP/2.0 {status}\r\n");
         for name in ["Via", "From", "To", "Call-ID", "CSeq"] {
-            for value in bye.headers(name) {
+            for value in request.headers(name) {
                 response += &format!("{name}: {value}\r\n");
             }
         }
         self.send(&format!("{response}Content-Length: 0\r\n\r\n"));
-        bye
+        request
     }
 
     /// Sends what no test could have written with the methods above.
@@ -383,6 +388,11 @@ impl Caller {
             sequence: u16::from_be_bytes([packet[2], packet[3]]),
             peak: pcm[..samples].iter().map(|sample| sample.unsigned_abs()).max().unwrap_or(0),
         })
+    }
+
+    /// Its RTP socket, for somebody who listens in its place.
+    pub(crate) fn rtp(&self) -> UdpSocket {
+        self.rtp.try_clone().expect("a socket can be shared")
     }
 
     /// How many RTP packets it has sent.

@@ -4,6 +4,7 @@
 
 pub(crate) mod baresip;
 pub(crate) mod caller;
+pub(crate) mod desk;
 pub(crate) mod message;
 pub(crate) mod singer;
 

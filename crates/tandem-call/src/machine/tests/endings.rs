@@ -78,7 +78,7 @@ fn there_is_no_second_goodbye() {
                 world.run(1_500);
                 world.call_tool("e1", "end_call", json!({ "reason": "caller_goodbye" }));
             },
-            1_000,
+            1_500, // From the call of the tool.
         ),
     ];
     for (name, say, played) in cases {
@@ -100,7 +100,7 @@ fn there_is_no_second_goodbye() {
 fn a_farewell_that_breaks_off_is_not_waited_for() {
     let mut world = World::greeted(agent());
     world.caller_speaks(500); // Until 1,900.
-    world.call_tool("e1", "end_call", json!({ "reason": "whatever" }));
+    world.call_tool("e1", "end_call", json!({ "reason": "conversation_complete" }));
     world.run(1_500);
     world.model(ModelEvent::ResponseStarted);
     world.audio(2, 1_000);

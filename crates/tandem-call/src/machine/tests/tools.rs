@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use super::world::{World, agent};
 use crate::{
-    HangupCause, Input, LateResults, ModelEvent, Output, Reaction, SignalEvent, ToolCall,
-    ToolCallId, ToolOutcome,
+    HangupCause, LateResults, ModelEvent, Output, Reaction, SignalEvent, ToolCall, ToolCallId,
+    ToolOutcome, ToolReport, Verdict,
 };
 
 fn order() -> Value {
@@ -16,18 +16,37 @@ fn executed(world: &World) -> usize {
     world.times(|output| matches!(output, Output::Tool(_))).len()
 }
 
-fn hang_up(world: &mut World) -> Vec<(String, &'static str)> {
+fn hang_up(world: &mut World) -> Vec<(String, Verdict)> {
     world.signal(SignalEvent::HungUp { cause: HangupCause::NormalClearing });
     world.outcome().tools.into_iter().map(|tool| (tool.name, tool.outcome)).collect()
 }
 
 #[test]
 fn answer_failure_and_silence_are_one_outcome() {
-    for (name, outcome, at, word) in [
-        ("answer", Some(ToolOutcome::Answered(json!({ "status": "ready" }))), 2_200, "answered"),
-        ("failure", Some(ToolOutcome::Failed("no such order".into())), 2_200, "failed"),
-        ("executor's deadline", Some(ToolOutcome::TimedOut), 2_200, "timed_out"),
-        ("silence", None, 10_200, "timed_out"),
+    let ready = || ToolOutcome::Answered(json!({ "status": "ready" }));
+    let failed = || ToolOutcome::Failed("no such order".into());
+    let trouble = |status: &str| {
+        let message = agent().tool_texts.trouble;
+        ToolOutcome::Answered(json!({ "status": status, "message": message }))
+    };
+    for (name, outcome, at, told, verdict) in [
+        ("answer", Some(ready()), 2_200, ready(), Verdict::Ok),
+        ("failure", Some(failed()), 2_200, failed(), Verdict::Rejected),
+        (
+            "executor's deadline",
+            Some(ToolOutcome::TimedOut),
+            2_200,
+            trouble("timeout"),
+            Verdict::FallbackTrouble,
+        ),
+        (
+            "stopped elsewhere",
+            Some(ToolOutcome::Cancelled),
+            2_200,
+            trouble("error"),
+            Verdict::FallbackTrouble,
+        ),
+        ("silence", None, 10_200, trouble("timeout"), Verdict::FallbackTrouble),
     ] {
         let mut world = World::greeted(agent());
         world.call_tool("t1", "find_repair", order());
@@ -38,61 +57,89 @@ fn answer_failure_and_silence_are_one_outcome() {
             world.tool_comes_out("t1", outcome.clone());
         }
         world.run(8_500);
-        let expected = outcome.unwrap_or(ToolOutcome::TimedOut);
-        assert_eq!(world.results(), [(at, "t1", &expected)], "{name}");
-        world.tool_comes_out("t1", ToolOutcome::Answered(json!({})));
+        assert_eq!(world.results(), [(at, "t1", &told)], "{name}");
+        world.tool_comes_out("t1", failed());
         assert_eq!(world.results().len(), 1, "{name}: answered twice");
-        assert_eq!(hang_up(&mut world), [("find_repair".to_owned(), word)], "{name}");
+        assert_eq!(hang_up(&mut world), [("find_repair".to_owned(), verdict)], "{name}");
     }
 }
 
 #[test]
 fn what_cannot_be_executed_is_answered_at_once() {
-    let answered = |value: Value| ToolOutcome::Answered(value);
-    let invalid = json!({
+    let invalid = |problem: &str| {
+        json!({
+            "status": "invalid_arguments",
+            "problems": [problem],
+            "message": "Call it again with the right arguments."
+        })
+    };
+    let missing = json!({
         "status": "invalid_arguments",
-        "missing": ["order"],
+        "missing": ["reason"],
         "message": "Ask for the missing details."
     });
+    let noted = agent().tool_texts.noted;
     let raw = r#"{"order":"#;
-    for (name, tool, arguments, expected) in [
+    let reasons = "reason must be one of conversation_complete, caller_goodbye, no_response, \
+                   voicemail_detected";
+    for (name, tool, arguments, expected, verdict) in [
         (
             "unknown",
             "no_such_tool",
             Ok(json!({})),
-            ToolOutcome::Failed("there is no tool \"no_such_tool\"".into()),
+            json!({ "status": "unknown_tool", "message": noted }),
+            Verdict::Rejected,
         ),
         (
             "malformed",
             "find_repair",
             Err(raw.to_owned()),
-            ToolOutcome::Failed(format!("the arguments are no JSON object: {raw}")),
+            invalid(&format!("the arguments are no JSON object: {raw}")),
+            Verdict::InvalidArguments,
         ),
-        ("missing", "find_repair", Ok(json!({ "x": 1 })), answered(invalid.clone())),
-        ("null", "find_repair", Ok(json!({ "order": null })), answered(invalid)),
         (
             "too long",
             "find_repair",
             Ok(json!({ "order": "x".repeat(70_000) })),
-            ToolOutcome::Failed("the arguments are too long".into()),
+            invalid("the arguments are longer than 64 KiB"),
+            Verdict::InvalidArguments,
         ),
         (
             "end_call without reason",
             "end_call",
+            Ok(json!({ "reason": null })),
+            missing.clone(),
+            Verdict::InvalidArguments,
+        ),
+        (
+            "end_call for a reason of its own",
+            "end_call",
+            Ok(json!({ "reason": "bored" })),
+            invalid(reasons),
+            Verdict::InvalidArguments,
+        ),
+        (
+            "transfer without reason",
+            "transfer_to_human",
             Ok(json!({})),
-            answered(json!({
-                "status": "invalid_arguments",
-                "missing": ["reason"],
-                "message": "Ask for the missing details."
-            })),
+            missing,
+            Verdict::InvalidArguments,
+        ),
+        (
+            "transfer with a number for a reason",
+            "transfer_to_human",
+            Ok(json!({ "reason": 7 })),
+            invalid("reason must be a text"),
+            Verdict::InvalidArguments,
         ),
     ] {
         let mut world = World::greeted(agent());
         let id = ToolCallId("t1".into());
         world.model(ModelEvent::ToolCall(ToolCall { id, name: tool.into(), arguments }));
         assert_eq!(executed(&world), 0, "{name}");
+        let expected = ToolOutcome::Answered(expected);
         assert_eq!(world.results(), [(1_200, "t1", &expected)], "{name}");
-        assert_eq!(hang_up(&mut world), [(tool.to_owned(), "failed")], "{name}");
+        assert_eq!(hang_up(&mut world), [(tool.to_owned(), verdict)], "{name}");
     }
 }
 
@@ -103,12 +150,18 @@ fn the_seventeenth_call_at_a_time_fails() {
         world.call_tool(&format!("t{call}"), "find_repair", order());
     }
     assert_eq!(executed(&world), 16);
-    let [(_, "t17", ToolOutcome::Failed(_))] = world.results()[..] else {
-        panic!("{:?}", world.results());
-    };
     world.tool_comes_out("t3", ToolOutcome::Failed("no".into()));
     world.call_tool("t18", "find_repair", order());
     assert_eq!(executed(&world), 17);
+    for call in (1..=18).rev() {
+        world.tool_comes_out(&format!("t{call}"), ToolOutcome::Answered(json!({})));
+    }
+    let results = world.results();
+    let ids: Vec<_> = results.iter().map(|(_, id, _)| (*id).to_owned()).collect();
+    assert_eq!(ids, (1..=18).map(|call| format!("t{call}")).collect::<Vec<_>>());
+    assert!(
+        matches!(results[16].2, ToolOutcome::Failed(why) if why == "too many tools are running")
+    );
 }
 
 #[test]
@@ -149,24 +202,42 @@ fn a_call_taken_back_gets_no_result() {
     world.model(ModelEvent::ToolCancelled(ToolCallId("t2".into()))); // Too late.
     let results: Vec<_> = world.results().iter().map(|(_, id, _)| *id).collect();
     assert_eq!(results, ["t2"]);
-    let cancelled = Output::CancelTool(ToolCallId("t1".into()));
-    assert_eq!(world.times(|output| *output == cancelled).len(), 1);
+    assert_eq!(world.times(|output| *output == Output::CancelTool(1)).len(), 1);
     let tools = hang_up(&mut world);
-    assert_eq!(tools.iter().map(|(_, word)| *word).collect::<Vec<_>>(), ["cancelled", "answered"]);
+    let verdicts: Vec<_> = tools.iter().map(|(_, verdict)| *verdict).collect();
+    assert_eq!(verdicts, [Verdict::Cancelled, Verdict::Ok]);
 }
 
 #[test]
-fn the_end_of_the_call_cancels_what_runs() {
+fn the_end_of_the_call_waits_for_nothing_and_takes_nothing_back() {
     let mut world = World::greeted(agent());
     world.call_tool("t1", "find_repair", order());
-    assert_eq!(hang_up(&mut world), [("find_repair".to_owned(), "cancelled")]);
-    assert_eq!(world.times(|output| matches!(output, Output::CancelTool(_))).len(), 1);
+    assert_eq!(hang_up(&mut world), [("find_repair".to_owned(), Verdict::Cancelled)]);
+    assert!(world.times(|output| matches!(output, Output::CancelTool(_))).is_empty());
     assert!(world.results().is_empty());
 }
 
 #[test]
 fn a_late_result_is_told_in_words_where_that_is_wanted() {
-    for (late_results, told) in [(LateResults::Discard, 0), (LateResults::Inject, 1)] {
+    let report = |verdict, outcome: ToolOutcome, http_status| ToolReport {
+        verdict,
+        http_status,
+        attempts: 1,
+        ..outcome.into()
+    };
+    let ready = || ToolOutcome::Answered(json!({ "status": "ready" }));
+    let failed = || ToolOutcome::Failed("refused".into());
+    for (late_results, late, told, verdict) in [
+        (LateResults::Discard, report(Verdict::Late, ready(), Some(200)), 0, Verdict::Late),
+        (LateResults::Inject, report(Verdict::Late, ready(), Some(200)), 1, Verdict::Late),
+        (LateResults::Inject, report(Verdict::Ok, ready(), Some(200)), 1, Verdict::Late),
+        (
+            LateResults::Inject,
+            report(Verdict::FallbackTrouble, failed(), None),
+            0,
+            Verdict::FallbackTrouble,
+        ),
+    ] {
         let mut spec = agent();
         spec.late_results = late_results;
         let mut world = World::greeted(spec);
@@ -174,14 +245,23 @@ fn a_late_result_is_told_in_words_where_that_is_wanted() {
         world.run(9_000);
         world.model(ModelEvent::ResponseStarted);
         for _ in 0..2 {
-            world.tool_comes_out("t1", ToolOutcome::Answered(json!({ "status": "ready" })));
+            world.tool_reports("t1", late.clone());
         }
+        assert!(world.said().is_empty(), "it waits until nobody speaks");
+        world.audio(2, 500);
+        world.model(ModelEvent::ResponseEnded(crate::ResponseEnd::Completed));
+        world.run(1_700); // Behind a prompt.
         let said = world.said();
         assert_eq!(said.len(), told, "{late_results:?}");
         if let [(_, text)] = said[..] {
             assert_eq!(text, r#"(The tool find_repair answered: {"status":"ready"})"#);
         }
         assert_eq!(world.results().len(), 1);
+        world.signal(SignalEvent::HungUp { cause: HangupCause::NormalClearing });
+        let [record] = &world.outcome().tools[..] else { panic!("one call") };
+        assert_eq!((record.outcome, record.http_status), (verdict, late.http_status));
+        assert_eq!((record.attempts, record.duration_ms), (Some(1), 9_000));
+        assert_eq!(record.status.as_deref(), Some("timeout"));
     }
 }
 
@@ -201,20 +281,47 @@ fn a_result_for_a_session_that_is_gone_is_told_to_the_next_in_words() {
 }
 
 #[test]
-fn an_id_that_comes_again_in_the_next_session_ends_the_old_call() {
+fn an_id_that_comes_again_in_the_next_session_is_another_call() {
     let mut world = World::greeted(agent());
     world.call_tool("t1", "find_repair", order());
     world.lose_model(Reaction::GiveUp);
     world.model(ModelEvent::Ready);
     world.call_tool("t1", "opening_hours", json!({}));
-    world.input(Input::Tool {
-        id: ToolCallId("t1".into()),
-        outcome: ToolOutcome::Answered(json!({ "open": true })),
-    });
+    let ready = || ToolOutcome::Answered(json!({ "status": "ready" })).into();
+    let open = || ToolOutcome::Answered(json!({ "open": true })).into();
+    world.input(crate::Input::Tool { number: 2, report: open() });
+    world.input(crate::Input::Tool { number: 1, report: ready() });
     assert_eq!(world.results().len(), 1);
+    let (_, said) = world.said()[1];
+    assert_eq!(said, r#"(The tool find_repair answered: {"status":"ready"})"#);
     let tools = hang_up(&mut world);
     assert_eq!(
         tools,
-        [("find_repair".to_owned(), "cancelled"), ("opening_hours".to_owned(), "answered")]
+        [("find_repair".to_owned(), Verdict::Ok), ("opening_hours".to_owned(), Verdict::Ok)]
     );
+}
+
+#[test]
+fn a_refused_call_keeps_no_redacted_argument() {
+    let mut spec = agent();
+    spec.tools[0].redacted = ["/order".to_owned()].into();
+    let mut world = World::greeted(spec);
+    let id = |id: &str| ToolCallId(id.into());
+    let malformed = Err(r#"{"order":"4111"#.to_owned());
+    world.model(ModelEvent::ToolCall(ToolCall {
+        id: id("t0"),
+        name: "find_repair".into(),
+        arguments: malformed,
+    }));
+    for call in 1..=17 {
+        world.call_tool(&format!("t{call}"), "find_repair", json!({ "order": "4111" }));
+    }
+    world.signal(SignalEvent::HungUp { cause: HangupCause::NormalClearing });
+    let tools = world.outcome().tools;
+    assert_eq!(tools.len(), 18);
+    for record in tools {
+        let kept = record.arguments.to_string();
+        assert!(!kept.contains("4111"), "{}: {kept}", record.number);
+        assert!(kept.contains("[redacted]"), "{}: {kept}", record.number);
+    }
 }

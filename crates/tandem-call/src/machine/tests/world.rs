@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 use tandem_media::{AudioFormat, Law};
 
 use crate::{
-    AgentSpec, CallMachine, CallOutcome, Capabilities, Cut, EndReason, EndedBy, Greeting,
-    HangupCause, Input, ItemId, LateResults, LegCommand, LegEvent, ModelCommand, ModelEvent,
-    ModelFailure, Output, Patience, Prompt, Reaction, ResponseEnd, SignalCommand, SignalEvent,
-    ToolCall, ToolCallId, ToolDeclaration, ToolOutcome, TransferKind, TransferRoutes,
-    TransferTarget,
+    AgentSpec, AgentTool, CallMachine, CallOutcome, Capabilities, Cut, EndReason, EndedBy,
+    Greeting, HangupCause, Input, ItemId, LateResults, LegCommand, LegEvent, ModelCommand,
+    ModelEvent, ModelFailure, Output, Patience, Prompt, Reaction, ResponseEnd, SignalCommand,
+    SignalEvent, ToolCall, ToolCallId, ToolDeclaration, ToolOutcome, ToolReport, ToolTexts,
+    TransferKind, TransferRoutes, TransferTarget,
 };
 
 /// How long each prompt lasts.
@@ -38,10 +38,13 @@ pub(super) fn ms(millis: u64) -> Duration {
 
 /// An agent with two models, four tools and somebody to transfer to.
 pub(super) fn agent() -> AgentSpec {
-    let tool = |name: &str, required: &[&str]| ToolDeclaration {
-        name: name.into(),
-        description: String::new(),
-        parameters: json!({ "type": "object", "required": required }),
+    let tool = |name: &str, required: &[&str]| {
+        let declaration = ToolDeclaration {
+            name: name.into(),
+            description: String::new(),
+            parameters: json!({ "type": "object", "required": required }),
+        };
+        AgentTool::new(declaration, ms(9_000))
     };
     AgentSpec {
         agent_id: "reception".into(),
@@ -56,7 +59,9 @@ pub(super) fn agent() -> AgentSpec {
             tool("end_call", &["reason"]),
             tool("transfer_to_human", &["reason"]),
         ],
-        tool_timeout: ms(9_000),
+        tool_texts: ToolTexts::default(),
+        phrases: Vec::new(),
+        voicemail_message: None,
         late_results: LateResults::Discard,
         transfer: TransferRoutes {
             agent: Some(TransferTarget::new(TransferKind::Extension, "200")),
@@ -199,8 +204,20 @@ impl World {
         }));
     }
 
+    /// The tool call that the model knows as `id` comes out; nothing happens when it was never carried out.
     pub(super) fn tool_comes_out(&mut self, id: &str, outcome: ToolOutcome) {
-        self.input(Input::Tool { id: ToolCallId(id.into()), outcome });
+        self.tool_reports(id, outcome.into());
+    }
+
+    /// What the executor says of the last such call.
+    pub(super) fn tool_reports(&mut self, id: &str, report: ToolReport) {
+        let number = self.log.iter().rev().find_map(|(_, output)| match output {
+            Output::Tool(invocation) if invocation.call.id.0 == id => Some(invocation.number),
+            _ => None,
+        });
+        if let Some(number) = number {
+            self.input(Input::Tool { number, report });
+        }
     }
 
     pub(super) fn lose_model(&mut self, reaction: Reaction) {

@@ -1,8 +1,10 @@
 //! Strangers, floods, nonsense, and everything that is answered without a dialog.
 
 use proptest::prelude::*;
+use tandem_call::Party;
 
 use super::*;
+use crate::Consultation;
 
 #[test]
 fn requests_outside_dialogs() {
@@ -297,12 +299,22 @@ fn texts(tag: &str) -> Vec<String> {
     texts
 }
 
+fn consultation() -> Consultation {
+    Consultation {
+        target: TransferTarget::new(TransferKind::Extension, "1"),
+        caller: Party { number: None, name: None },
+        local: local(),
+        headers: Vec::new(),
+        credentials: None,
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     /// Whatever comes in whatever order: no panic, one last event for each call, and nothing left at the end.
     #[test]
-    fn every_call_ends_once(steps in proptest::collection::vec((0_usize..80, 0_u64..40), 1..40)) {
+    fn every_call_ends_once(steps in proptest::collection::vec((0_usize..88, 0_u64..40), 1..40)) {
         let mut world = World::new(settings());
         let mut tag = String::from("none");
         let mut over = HashMap::<DialogId, usize>::new();
@@ -312,14 +324,26 @@ proptest! {
             let messages = texts(&tag);
             match what {
                 0..60 => done.extend(world.receive(&messages[what % messages.len()])),
+                80..84 => {
+                    let ids: Vec<_> = world.agent.dialogs.keys().copied().collect();
+                    for of in ids {
+                        let id = DialogId((1 << 63) + invited as u64);
+                        invited += 1;
+                        let beside = world.agent.consult(world.now, of, id, consultation());
+                        prop_assert!(beside.is_none());
+                    }
+                    done.extend(world.drain());
+                }
                 _ => {
                     let target = TransferTarget::new(TransferKind::Extension, "1");
+                    let consulted = world.agent.dialogs.keys().copied().max().unwrap_or(DialogId(0));
                     let order = match what {
                         60..64 => Order::Progress,
                         64..69 => Order::Accept(local()),
                         69..71 => Order::Reject(Rejection::status(486)),
                         71..74 => Order::HangUp(HangupCause::NormalClearing),
                         74..77 => Order::Transfer(target, Vec::new()),
+                        84.. => Order::TransferTo(consulted, Vec::new(), secs(10)),
                         _ => Order::Hold(what == 77),
                     };
                     let ids: Vec<_> = world.agent.dialogs.keys().copied().collect();

@@ -54,14 +54,14 @@ fn an_agent_is_given_the_controls_it_lists_and_no_others() {
     assert_eq!(findings.to_string(), "");
     let agent = config.unwrap().agents.remove("a").unwrap();
     let tools = agent.spec(None, &BTreeMap::new()).tools;
-    let names: Vec<&str> = tools.iter().map(|tool| tool.name.as_str()).collect();
+    let names: Vec<&str> = tools.iter().map(|tool| tool.declaration.name.as_str()).collect();
     assert_eq!(names, ["end_call", "pbx_play", "pbx_three_way"]);
-    let properties = |index: usize| &tools[index].parameters["properties"];
+    let properties = |index: usize| &tools[index].declaration.parameters["properties"];
     assert_eq!(properties(1)["sound"]["enum"], serde_json::json!(["bell", "music"]));
     assert_eq!(properties(2)["department"]["enum"], serde_json::json!(["billing"]));
 
     let (config, _) = read_with(&file("", ""), &PASSWORD);
-    assert!(config.unwrap().agents["a"].controls.is_empty(), "none unless it is asked for");
+    assert_eq!(config.unwrap().agents["a"].offer.tools, [], "none unless it is asked for");
 }
 
 #[test]

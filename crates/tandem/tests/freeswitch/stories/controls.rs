@@ -47,14 +47,14 @@ pub(crate) fn carried_out(theatre: &Theatre) {
     let record = house.record(&uuid);
     assert_eq!(record["end_reason"], "caller_hangup", "{record:#}");
     let expected = [
-        ("pbx_set_variable", "answered"),
-        ("pbx_set_variable", "failed"),
-        ("pbx_hold", "answered"),
-        ("pbx_play", "answered"),
-        ("pbx_stop_playing", "answered"),
-        ("pbx_conference", "answered"),
-        ("pbx_park", "answered"),
-        ("pbx_set_variable", "answered"),
+        ("pbx_set_variable", "ok"),
+        ("pbx_set_variable", "rejected"),
+        ("pbx_hold", "ok"),
+        ("pbx_play", "ok"),
+        ("pbx_stop_playing", "ok"),
+        ("pbx_conference", "ok"),
+        ("pbx_park", "ok"),
+        ("pbx_set_variable", "ok"),
     ];
     assert_eq!(tools(&record), expected, "{record:#}");
     house.finish(1);
@@ -102,7 +102,7 @@ pub(crate) fn of_a_fork_alone(theatre: &Theatre) {
     line.phone.hang_up("NORMAL_CLEARING");
     house.ended(&line.uuid);
     let record = house.record(&line.uuid);
-    assert_eq!(tools(&record), [("pbx_hold", "failed")], "{record:#}");
+    assert_eq!(tools(&record), [("pbx_hold", "rejected")], "{record:#}");
     house.finish(1);
 }
 

@@ -1,10 +1,21 @@
 //! What the person who takes an attended transfer hears first.
 
-/// Longest announcement: half a minute is the limit anyway.
+use std::time::Duration;
+
+/// What is said when the configuration has no words of its own; `{reason}` and `{summary}` are put in.
+pub const TRANSFER_ANNOUNCEMENT: &str = "A caller is waiting for you. {reason} {summary} \
+                                         Press 1 to take the call, or star to decline.";
+
+/// What somebody may take to hear what an attended transfer is about, to decide, and to be connected, once they have
+/// answered: the call waits so much longer than for a blind transfer.
+pub const ATTENDED_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Longest announcement in bytes: some forty seconds.
 const LONGEST: usize = 600;
 
-/// Puts the reason and the summary that come in the call's headers into `template`.
-pub(super) fn text(template: &str, headers: &[(String, String)]) -> String {
+/// The words of an announcement: `template` with the reason and the summary in it that come in the headers of a
+/// transfer, percent-encoded. On one line, at most 1,200 bytes; a summary that is too long loses its beginning.
+pub fn transfer_announcement(template: &str, headers: &[(String, String)]) -> String {
     let header = |name: &str| {
         let found = headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
         found.map(|(_, value)| decoded(value)).unwrap_or_default()
@@ -63,15 +74,19 @@ mod tests {
     fn an_announcement_tells_reason_and_summary() {
         let template = "A caller waits. {reason} {summary} Press 1.";
         assert_eq!(
-            text(template, &headers("billing%20question", "Caller%3A%20hi%0AAgent%3A%20hello%21")),
+            transfer_announcement(
+                template,
+                &headers("billing%20question", "Caller%3A%20hi%0AAgent%3A%20hello%21")
+            ),
             "A caller waits. billing question. Caller: hi Agent: hello! Press 1."
         );
-        assert_eq!(text(template, &[]), "A caller waits. Press 1.");
+        assert_eq!(transfer_announcement(template, &[]), "A caller waits. Press 1.");
     }
 
     #[test]
     fn an_announcement_is_bounded() {
-        let told = text("{reason} {summary}", &headers("x", &"%C3%A4b%20".repeat(1_000)));
+        let told =
+            transfer_announcement("{reason} {summary}", &headers("x", &"%C3%A4b%20".repeat(1_000)));
         assert!(told.len() <= LONGEST, "{}", told.len());
         assert!(told.ends_with("äb."));
     }
