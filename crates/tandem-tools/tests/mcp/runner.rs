@@ -105,7 +105,7 @@ async fn a_late_answer_is_reported_as_late_and_a_cancelled_call_never() {
 }
 
 #[tokio::test]
-async fn a_call_has_four_under_way_and_what_it_began_is_finished_after_its_end() {
+async fn a_call_has_four_under_way_and_all_it_asked_for_is_done_after_its_end() {
     for peer in Peer::sdks() {
         let journal = Journal::new();
         let server = ready(child(peer, &journal)).await;
@@ -116,9 +116,9 @@ async fn a_call_has_four_under_way_and_what_it_began_is_finished_after_its_end()
         until("four have begun", || journal.count("slow begins") == 4).await;
         let Call { runner, mut reports, sender, .. } = call;
         drop((runner, sender));
-        until("they are finished", || journal.count("slow ends") == 4).await;
+        until("they are finished", || journal.count("slow ends") == 6).await;
         assert_eq!(reports.recv().await, None, "nobody is told");
-        assert_eq!(journal.count("slow begins"), 4, "what waited is not begun any more");
+        assert_eq!(journal.count("slow begins"), 6, "what waited is begun as well");
         assert_eq!(journal.count("slow cancelled"), 0);
     }
 }
